@@ -1,0 +1,1 @@
+//! What a front door may ask of a build.

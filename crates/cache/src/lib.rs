@@ -1,0 +1,1 @@
+//! Results kept: references to snapshots and blobs, their keys, age and end.

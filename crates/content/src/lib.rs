@@ -1,0 +1,1 @@
+//! Blobs on disk, by digest, whole or not at all.

@@ -1,0 +1,1 @@
+//! Content identity: digests, their typed kin, stable hashing.

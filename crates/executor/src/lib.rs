@@ -1,0 +1,1 @@
+//! A process in its own namespaces, described by a value.

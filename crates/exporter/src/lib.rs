@@ -1,0 +1,1 @@
+//! A result, delivered in the form asked for.

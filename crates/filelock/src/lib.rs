@@ -1,0 +1,1 @@
+//! One lock between processes, with its holder's name on it.

@@ -1,0 +1,1 @@
+//! Frontends that run as containers, and containers a frontend asks for.

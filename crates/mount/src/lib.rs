@@ -1,0 +1,1 @@
+//! Mounts and paths; host side and guest side never confused.

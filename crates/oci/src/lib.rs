@@ -1,0 +1,1 @@
+//! Image documents as values, with the bytes they came in.

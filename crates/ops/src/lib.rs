@@ -1,0 +1,1 @@
+//! What each LLB operation means, in terms of the mechanisms.

@@ -1,0 +1,1 @@
+//! Cache keys and layers to and from elsewhere.

@@ -1,0 +1,1 @@
+//! Finds the cheapest way to an edge's result: dedupe, cache, or run.

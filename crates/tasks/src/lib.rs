@@ -1,0 +1,1 @@
+//! How work is started, shared and stopped.

@@ -1,0 +1,1 @@
+//! Cache volumes: named, versioned, leased, forked, published.

@@ -1,0 +1,3 @@
+//! larderd: flags, configuration, assembly, gRPC services.
+
+fn main() {}

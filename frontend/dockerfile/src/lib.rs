@@ -1,0 +1,1 @@
+//! The Dockerfile: text to LLB, pure.

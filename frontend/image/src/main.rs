@@ -1,0 +1,3 @@
+//! The Dockerfile frontend as a program for a syntax image.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The harness that drives real clients against a real larderd.

@@ -1,0 +1,1 @@
+//! The wire: our .proto files, generated code, nothing else.
