@@ -1,1 +1,18 @@
 //! What a front door may ask of a build.
+//!
+//! A [`Frontend`] turns options and inputs into results; it asks a [`Bridge`] for everything it
+//! needs: a file of the client's, the digest of a base image, a solved graph. The Dockerfile frontend
+//! and frontends that run as containers see the build through this crate alone; so does a client
+//! that drives its build over the wire. The crate knows nothing of how any of it is done.
+
+mod error;
+mod frontend;
+mod metadata;
+
+pub use error::{BuildError, Detail, Kind};
+pub use frontend::{
+    Attestation, AttestationKind, Bridge, CacheImport, FileRange, FileStat, Frontend,
+    FrontendRequest, FrontendResult, InTotoSubject, RefHandle, ResolveMode, ResolvedImage, Results,
+    SolveRequest, SolvedRef, SourceMeta, SourceMetaRequest, SubjectKind, WorkerInfo,
+};
+pub use metadata::{PlatformEntry, ResultPlatforms, keys};
