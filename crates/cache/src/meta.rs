@@ -1,0 +1,358 @@
+//! The metadata store: small documents by table and key, crash-safe, written in groups.
+//!
+//! An embedded B-tree (`redb`) with one writer thread. Callers hand over changes and go on; the
+//! thread takes whatever has gathered, writes it as one transaction and syncs it. So a step does not
+//! wait for a disk, and after `kill -9` at most the changes of the last few milliseconds are missing:
+//! every prefix of the changes, in the order they were handed over, is a consistent state.
+//!
+//! The file name carries the format version. A store written by a newer version, or one that cannot
+//! be read, is refused by name and left as it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tokio::sync::oneshot;
+
+/// The version in the file's name; a change of any document's meaning raises it.
+const FORMAT: u32 = 1;
+
+/// Memory for pages of the store, bytes. Everything is held in memory by its users as well.
+const PAGE_CACHE: usize = 4 << 20;
+
+/// The tables of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// Layers and what is known of them.
+    Layers,
+    /// Results by cache key.
+    Results,
+    /// From an input's key to the keys of results that use it.
+    Links,
+    /// Finished builds.
+    History,
+    /// Blobs and what they were made from.
+    Blobs,
+    /// Settings of the store itself: the worker's id.
+    Settings,
+}
+
+impl Table {
+    const ALL: [Self; 6] =
+        [Self::Layers, Self::Results, Self::Links, Self::History, Self::Blobs, Self::Settings];
+
+    const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(match self {
+            Self::Layers => "layers",
+            Self::Results => "results",
+            Self::Links => "links",
+            Self::History => "history",
+            Self::Blobs => "blobs",
+            Self::Settings => "settings",
+        })
+    }
+}
+
+/// Why the metadata store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// The directory holds a store of another version.
+    #[error(
+        "`{path}` was written by a newer version of Larder: start that version, or give another root with --root"
+    )]
+    Newer {
+        /// The store found.
+        path: PathBuf,
+    },
+    /// The store could not be opened or read.
+    #[error(
+        "cannot read the metadata store `{path}`: restore it from a backup, or move the root away to start empty"
+    )]
+    Unreadable {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A change could not be written.
+    #[error("cannot write to the metadata store `{path}`")]
+    Unwritable {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// One change to the store.
+#[derive(Debug)]
+enum Change {
+    Put(Table, Vec<u8>, Vec<u8>),
+    Delete(Table, Vec<u8>),
+    /// Answered when everything before it is on disk.
+    Flush(oneshot::Sender<Result<(), WriteFailure>>),
+}
+
+/// The cause of a failed write, shared by all who wait for it.
+type WriteFailure = Arc<dyn std::error::Error + Send + Sync>;
+
+/// The metadata store. Clones share it.
+#[derive(Debug, Clone)]
+pub struct MetaStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    database: Arc<Database>,
+    changes: Mutex<Option<Sender<Change>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl MetaStore {
+    /// Opens the store in the directory `root`, creating it if there is none. Blocks.
+    ///
+    /// # Errors
+    /// Returns an error if a newer store is there, or the store cannot be read.
+    pub fn open(root: &std::path::Path) -> Result<Self, MetaError> {
+        let path = root.join(format!("meta-v{FORMAT}.redb"));
+        refuse_newer(root)?;
+        let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| MetaError::Unreadable {
+            path: path.clone(),
+            source,
+        };
+        // The library has panicked on damaged files; a damaged store is an error with a remedy.
+        let opened = std::panic::catch_unwind(|| {
+            let database = Database::builder().set_cache_size(PAGE_CACHE).create(&path)?;
+            create_tables(&database)?;
+            Ok::<_, redb::Error>(database)
+        });
+        let database = match opened {
+            Ok(Ok(database)) => Arc::new(database),
+            Ok(Err(error)) => return Err(unreadable(error.into())),
+            Err(_) => return Err(unreadable("the file is damaged".into())),
+        };
+        let (sender, receiver) = channel();
+        let writer = std::thread::Builder::new()
+            .name("metadata".to_owned())
+            .spawn({
+                let database = database.clone();
+                move || write_groups(&database, &receiver)
+            })
+            .map_err(|error| unreadable(error.into()))?;
+        Ok(Self(Arc::new(Inner {
+            path,
+            database,
+            changes: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
+        })))
+    }
+
+    /// Writes `value` under `key`, soon.
+    pub fn put(&self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.send(Change::Put(table, key.into(), value.into()));
+    }
+
+    /// Removes `key`, soon.
+    pub fn delete(&self, table: Table, key: impl Into<Vec<u8>>) {
+        self.send(Change::Delete(table, key.into()));
+    }
+
+    /// Returns when everything handed over so far is on disk.
+    ///
+    /// # Errors
+    /// Returns an error if it could not be written, such as on a full disk.
+    pub async fn flush(&self) -> Result<(), MetaError> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Change::Flush(sender));
+        let ended = || -> WriteFailure { Arc::from(Box::from("the store is closed")) };
+        let written = receiver.await.unwrap_or_else(|_| Err(ended()));
+        written.map_err(|source| MetaError::Unwritable { path: self.0.path.clone(), source })
+    }
+
+    /// Returns every key and value of `table`, in the order of the keys. Blocks.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot be read.
+    pub fn scan(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MetaError> {
+        let unreadable = |error: redb::Error| MetaError::Unreadable {
+            path: self.0.path.clone(),
+            source: error.into(),
+        };
+        self.read(table).map_err(unreadable)
+    }
+
+    fn read(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+        let transaction = self.0.database.begin_read()?;
+        let rows = transaction.open_table(table.definition())?;
+        let mut all = Vec::new();
+        for row in rows.iter()? {
+            let (key, value) = row?;
+            all.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        Ok(all)
+    }
+
+    /// Writes what is pending and ends the writer. Later changes are dropped. Blocks.
+    pub fn close(&self) {
+        drop(self.0.changes.lock().take());
+        if let Some(writer) = self.0.writer.lock().take() {
+            // The thread's panic was reported by the panic hook.
+            let _ = writer.join();
+        }
+    }
+
+    fn send(&self, change: Change) {
+        if let Some(changes) = &*self.0.changes.lock() {
+            // Fails only if the writer died; `flush` reports that.
+            let _ = changes.send(change);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.changes.get_mut().take());
+        if let Some(writer) = self.writer.get_mut().take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn refuse_newer(root: &std::path::Path) -> Result<(), MetaError> {
+    let entries = std::fs::read_dir(root)
+        .map_err(|error| MetaError::Unreadable { path: root.to_owned(), source: error.into() })?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let version = name.to_str().and_then(|name| {
+            name.strip_prefix("meta-v")?.strip_suffix(".redb")?.parse::<u32>().ok()
+        });
+        if version.is_some_and(|version| version > FORMAT) {
+            return Err(MetaError::Newer { path: entry.path() });
+        }
+    }
+    Ok(())
+}
+
+fn create_tables(database: &Database) -> Result<(), redb::Error> {
+    let exist = {
+        let transaction = database.begin_read()?;
+        Table::ALL.iter().all(|table| transaction.open_table(table.definition()).is_ok())
+    };
+    if exist {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    for table in Table::ALL {
+        transaction.open_table(table.definition())?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The writer: takes what has gathered, commits it as one, tells who waits for it.
+fn write_groups(database: &Database, changes: &Receiver<Change>) {
+    while let Ok(first) = changes.recv() {
+        let mut waiting = Vec::new();
+        let mut group = Vec::new();
+        for change in std::iter::once(first).chain(changes.try_iter()) {
+            match change {
+                Change::Flush(waiter) => waiting.push(waiter),
+                other => group.push(other),
+            }
+        }
+        let result = if group.is_empty() { Ok(()) } else { commit(database, &group) };
+        let result = result.map_err(|error| {
+            tracing::error!(%error, changes = group.len(), "metadata could not be written");
+            WriteFailure::from(Box::<dyn std::error::Error + Send + Sync>::from(error))
+        });
+        for waiter in waiting {
+            // Who no longer waits does not want to know.
+            let _ = waiter.send(result.clone());
+        }
+    }
+}
+
+fn commit(database: &Database, group: &[Change]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    for table in Table::ALL {
+        let mut opened = None;
+        for change in group {
+            let (of, key, value) = match change {
+                Change::Put(of, key, value) => (of, key, Some(value)),
+                Change::Delete(of, key) => (of, key, None),
+                Change::Flush(_) => continue,
+            };
+            if *of != table {
+                continue;
+            }
+            let rows = match &mut opened {
+                Some(rows) => rows,
+                None => opened.insert(transaction.open_table(table.definition())?),
+            };
+            match value {
+                Some(value) => rows.insert(key.as_slice(), value.as_slice())?,
+                None => rows.remove(key.as_slice())?,
+            };
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_flushed_is_there_after_a_restart() {
+        let root = tempfile::tempdir().unwrap();
+        let store = MetaStore::open(root.path()).unwrap();
+        store.put(Table::Layers, "a", "1");
+        store.put(Table::Layers, "b", "2");
+        store.put(Table::Results, "a", "3");
+        store.delete(Table::Layers, "a");
+        store.flush().await.unwrap();
+        drop(store);
+        let store = MetaStore::open(root.path()).unwrap();
+        let rows = |table| store.scan(table).unwrap();
+        assert_eq!(rows(Table::Layers), [(b"b".to_vec(), b"2".to_vec())]);
+        assert_eq!(rows(Table::Results), [(b"a".to_vec(), b"3".to_vec())]);
+        assert_eq!(rows(Table::History), []);
+    }
+
+    #[tokio::test]
+    async fn after_close_nothing_is_lost_and_nothing_more_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let store = MetaStore::open(root.path()).unwrap();
+        store.put(Table::Layers, "a", "1");
+        store.close();
+        store.put(Table::Layers, "b", "2");
+        assert!(store.flush().await.is_err());
+        drop(store);
+        assert_eq!(MetaStore::open(root.path()).unwrap().scan(Table::Layers).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let newer = root.path().join("meta-v2.redb");
+        std::fs::write(&newer, "from the future").unwrap();
+        assert!(matches!(MetaStore::open(root.path()), Err(MetaError::Newer { .. })));
+        assert_eq!(std::fs::read(newer).unwrap(), b"from the future");
+    }
+
+    #[test]
+    fn a_damaged_store_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("meta-v1.redb");
+        std::fs::write(&path, vec![7; 8192]).unwrap();
+        let error = MetaStore::open(root.path()).unwrap_err();
+        assert!(error.to_string().contains("meta-v1.redb"), "{error}");
+        assert_eq!(std::fs::read(path).unwrap(), vec![7; 8192]);
+    }
+}
