@@ -224,13 +224,15 @@ mod tests {
     fn without_a_target_everything_unused_goes_children_first() {
         let mut used = record("d", 1, 0, &["c"]);
         used.in_use = true;
-        let records = [record("a", 1, 9, &[]), record("b", 1, 1, &["a"]), record("c", 1, 9, &[]), used];
+        let records =
+            [record("a", 1, 9, &[]), record("b", 1, 1, &["a"]), record("c", 1, 9, &[]), used];
         assert_eq!(removed(&records, &PruneRequest::default()), ["b", "a"]);
     }
 
     #[test]
     fn with_a_target_the_oldest_goes_until_the_rest_fits() {
-        let records = [record("new", 10, 1, &[]), record("old", 10, 9, &[]), record("mid", 10, 5, &[])];
+        let records =
+            [record("new", 10, 1, &[]), record("old", 10, 9, &[]), record("mid", 10, 5, &[])];
         let request = |max_used_space, reserved_space, min_free_space| PruneRequest {
             max_used_space,
             reserved_space,

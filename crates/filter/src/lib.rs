@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn wrong_filters_are_quoted_in_the_error() {
-        for filter in ["==x", "type=x", "type==\"open", "type~=(", "a..b==c", "type==x,", "type==,"] {
+        for filter in ["==x", "type=x", "type==\"open", "type~=(", "a..b==c", "type==x,", "type==,"]
+        {
             let error = Filter::parse(&[filter]).unwrap_err().to_string();
             assert!(error.contains(filter), "{error}");
         }
