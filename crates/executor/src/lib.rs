@@ -1,1 +1,30 @@
 //! A process in its own namespaces, described by a value.
+//!
+//! An [`Executor`] takes a [`ProcessSpec`] and a [`ProcessIo`] and gives back a [`Running`] guard. It
+//! knows nothing of images, snapshots, sessions or the build graph: whoever calls it has already
+//! decided what is mounted where. The production implementation starts processes of Linux without a
+//! runtime of others; the strict fake for tests is behind the `testing` feature.
+
+mod config;
+mod error;
+mod executor;
+mod id;
+mod io;
+mod limits;
+mod mounts;
+mod process;
+mod secret;
+mod signal;
+mod spec;
+
+pub use config::{DnsConfig, ExecutorConfig, HelperProgram, SandboxNetwork};
+pub use error::{ExecutorError, SetupError};
+pub use executor::{Executor, Running};
+pub use id::{ContainerId, ContainerIdError};
+pub use io::{Input, Output, ProcessIo};
+pub use limits::{LimitName, LimitNameError, Resources, Ulimit};
+pub use mounts::GuestMount;
+pub use process::{ExitStatus, TerminalSize};
+pub use secret::SecretBytes;
+pub use signal::{Signal, SignalError};
+pub use spec::{ExecSpec, ExtraHost, Network, ProcessSpec, Security, StubRemoval, UserSpec};
