@@ -4,8 +4,10 @@
 //! handle, and stops when the handle is dropped. [`Flight`] runs one computation per key for any
 //! number of callers; [`Shutdown`] tells everyone that the daemon is ending.
 
+mod flight;
 mod shutdown;
 mod task;
 
+pub use flight::{Critical, Flight};
 pub use shutdown::Shutdown;
 pub use task::{JoinError, Task, blocking, spawn};

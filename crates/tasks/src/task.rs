@@ -1,5 +1,6 @@
 //! The one door through which work starts.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -101,16 +102,18 @@ impl<T> Drop for Task<T> {
 
 fn join_error(name: &'static str, error: tokio::task::JoinError) -> JoinError {
     match error.try_into_panic() {
-        Ok(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            JoinError::Panicked { name, message }
-        }
+        Ok(panic) => JoinError::Panicked { name, message: panic_message(&*panic) },
         Err(_) => JoinError::Stopped { name },
     }
+}
+
+/// Returns what a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 #[cfg(test)]
