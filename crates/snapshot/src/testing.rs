@@ -1,0 +1,1 @@
+//! A snapshotter for tests: real files, no mounts, and strict.
