@@ -1,0 +1,410 @@
+//! Copying from one tree into another (protocol page `llb.md` §6, rows "copy").
+//!
+//! Both trees are hostile: every path is resolved beneath its root, and below the resolved point
+//! everything goes by descriptor and plain name, so that nothing that changes or points elsewhere
+//! leads outside.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use mount::{GuestPath, RootDir};
+use patterns::PatternList;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+use super::entry::{self, Owner};
+use super::mode::ModeChange;
+use super::transfer::copy_content;
+use super::FileError;
+
+/// How deep a tree may be. Deeper ones exist only to do harm.
+const MAX_DEPTH: usize = 1024;
+
+/// What is copied where, and what changes on the way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CopyOptions {
+    /// Gives everything copied, and every directory made for it, this owner.
+    pub(crate) owner: Option<Owner>,
+    /// Changes the permission bits of everything copied but links.
+    pub(crate) mode: Option<ModeChange>,
+    /// Gives everything copied this time, in nanoseconds since 1970.
+    pub(crate) timestamp: Option<i64>,
+    /// Copies what the source's last component points to, if that is a link.
+    pub(crate) follow_links: bool,
+    /// A directory's content goes into the target, not the directory itself.
+    pub(crate) contents_only: bool,
+    /// Makes the directories that the target is in.
+    pub(crate) create_parents: bool,
+    /// Removes what is in the way, whatever it is.
+    pub(crate) replace: bool,
+    /// Only what matches, if there is any pattern.
+    pub(crate) include: PatternList,
+    /// Not what matches.
+    pub(crate) exclude: PatternList,
+}
+
+/// Copies `from` of the tree `source` to `to` of the tree `target`. A `to` that ends in `/` is a
+/// directory to copy into. Blocks.
+pub(crate) fn copy(
+    source: &RootDir,
+    from: &GuestPath,
+    target: &RootDir,
+    to: &str,
+    options: &CopyOptions,
+) -> Result<(), FileError> {
+    let from = if options.follow_links { resolve(source, from)? } else { from.clone() };
+    let stat = source.symlink_stat(&from).map_err(FileError::io("lstat", &from))?;
+    let is_directory = entry::kind(&stat) == FileType::Directory;
+    let mut copier = Copier { options, links: HashMap::new() };
+    let to_path = GuestPath::new(to)?;
+    copier.make_parents(target, to, &to_path)?;
+
+    let existing = target.stat(&to_path).ok();
+    let into = existing.is_some_and(|stat| entry::kind(&stat) == FileType::Directory);
+    let to_path = match from.file_name() {
+        Some(name) if into && !(is_directory && options.contents_only) => to_path.join(name)?,
+        _ => to_path,
+    };
+    if is_directory {
+        copier.top_directory(source, &from, &stat, target, &to_path)
+    } else {
+        copier.top_file(source, &from, &stat, target, &to_path)
+    }
+}
+
+/// Follows the link at `path`, and those it leads to, inside the tree.
+pub(crate) fn resolve(tree: &RootDir, path: &GuestPath) -> Result<GuestPath, FileError> {
+    let mut path = path.clone();
+    for _ in 0..40 {
+        let stat = tree.symlink_stat(&path).map_err(FileError::io("lstat", &path))?;
+        if entry::kind(&stat) != FileType::Symlink {
+            return Ok(path);
+        }
+        let parent = tree.parent_of(&path).map_err(FileError::io("open", &path))?;
+        let Some((directory, name)) = parent else { return Ok(path) };
+        let link = entry::read_link(directory.as_fd(), name).map_err(FileError::io("readlink", &path))?;
+        path = path.parent().unwrap_or_else(GuestPath::root).join(link)?;
+    }
+    Err(FileError::Invalid(format!("{path}: too many symbolic links")))
+}
+
+struct Copier<'a> {
+    options: &'a CopyOptions,
+    /// Where the first copy of a file with several links is, by its inode in the source.
+    links: HashMap<(u64, u64), (OwnedFd, OsString)>,
+}
+
+/// A place in both trees.
+struct Place<'a> {
+    from: BorrowedFd<'a>,
+    from_name: &'a OsStr,
+    to: BorrowedFd<'a>,
+    to_name: &'a OsStr,
+    /// Relative to what is copied; for patterns and messages.
+    path: &'a str,
+}
+
+impl Copier<'_> {
+    fn make_parents(&self, target: &RootDir, to: &str, path: &GuestPath) -> Result<(), FileError> {
+        let as_directory = to.ends_with('/') || to.ends_with("/.");
+        let needed = if as_directory { Some(path.clone()) } else { path.parent() };
+        let Some(needed) = needed else { return Ok(()) };
+        if !self.options.create_parents {
+            let parent = path.parent().unwrap_or_else(GuestPath::root);
+            target.stat(&parent).map_err(FileError::io("lstat", &parent))?;
+            if !as_directory {
+                return Ok(());
+            }
+        }
+        self.make_directories(target, &needed)
+    }
+
+    /// Makes a directory and those it is in, with the owner, the mode and the time asked for.
+    fn make_directories(&self, target: &RootDir, path: &GuestPath) -> Result<(), FileError> {
+        let mode = match &self.options.mode {
+            Some(ModeChange::Absolute(mode)) => *mode,
+            Some(ModeChange::Symbolic(_)) | None => 0o755,
+        };
+        let mut made = Vec::new();
+        target
+            .create_dir_all(path, Mode::from_raw_mode(mode), |directory| {
+                made.push(directory.try_clone_to_owned()?);
+                Ok(())
+            })
+            .map_err(FileError::io("mkdir", path))?;
+        // Times last: making a child changes its parent's.
+        for directory in made.iter().rev() {
+            self.attributes_of_made(directory.as_fd()).map_err(FileError::io("mkdir", path))?;
+        }
+        Ok(())
+    }
+
+    fn attributes_of_made(&self, directory: BorrowedFd<'_>) -> std::io::Result<()> {
+        let here = OsStr::new(".");
+        if let Some(owner) = self.options.owner {
+            entry::set_owner(directory, here, owner)?;
+        }
+        if let Some(time) = self.options.timestamp {
+            entry::set_times(directory, here, entry::timespec(time))?;
+        }
+        Ok(())
+    }
+
+    /// Copies a directory's content into `to`, which is made first if it is not there.
+    fn top_directory(
+        &mut self,
+        source: &RootDir,
+        from: &GuestPath,
+        stat: &Stat,
+        target: &RootDir,
+        to: &GuestPath,
+    ) -> Result<(), FileError> {
+        let existing = target.stat(to).ok().map(|stat| entry::kind(&stat));
+        match existing {
+            Some(FileType::Directory) => {}
+            Some(_) if self.options.replace => self.clear(target, to)?,
+            Some(_) => {
+                let (from, path) = (from.to_string(), to.to_string());
+                return Err(FileError::InTheWay { from, path, expected: "a file" });
+            }
+            None => {}
+        }
+        let is_new = existing != Some(FileType::Directory);
+        if is_new && !self.options.include.is_empty() {
+            // With patterns a directory is only made for what is in it.
+            let reader = source.open_dir(from).map_err(FileError::io("open", from))?;
+            if !self.any_included(reader.as_fd(), "", 0).map_err(FileError::io("read", from))? {
+                return Ok(());
+            }
+        }
+        self.make_directories(target, to)?;
+        let reader = source.open_dir(from).map_err(FileError::io("open", from))?;
+        let writer = target.open_dir(to).map_err(FileError::io("open", to))?;
+        self.children(reader.as_fd(), writer.as_fd(), "", 0)?;
+        // A directory copied as such keeps its attributes; one whose content is merged into a
+        // directory that was just made for it does not, as in BuildKit.
+        if is_new && !self.options.contents_only {
+            self.directory_attributes(reader.as_fd(), writer.as_fd(), stat)
+                .map_err(FileError::io("copy", from))?;
+        }
+        Ok(())
+    }
+
+    fn top_file(
+        &mut self,
+        source: &RootDir,
+        from: &GuestPath,
+        stat: &Stat,
+        target: &RootDir,
+        to: &GuestPath,
+    ) -> Result<(), FileError> {
+        let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !self.wanted(&name) {
+            return Ok(());
+        }
+        let reader = source.parent_of(from).map_err(FileError::io("open", from))?;
+        let writer = target.parent_of(to).map_err(FileError::io("open", to))?;
+        let (Some((reader, from_name)), Some((writer, to_name))) = (reader, writer) else {
+            return Err(FileError::Invalid(format!("cannot copy {from} to {to}: not a file's place")));
+        };
+        let (from, to) = (reader.as_fd(), writer.as_fd());
+        self.other(&Place { from, from_name, to, to_name, path: &name }, stat)
+    }
+
+    fn clear(&self, target: &RootDir, path: &GuestPath) -> Result<(), FileError> {
+        let parent = target.parent_of(path).map_err(FileError::io("open", path))?;
+        if let Some((directory, name)) = parent {
+            entry::remove_all(directory.as_fd(), name).map_err(FileError::io("remove", path))?;
+        }
+        Ok(())
+    }
+
+    fn children(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        path: &str,
+        depth: usize,
+    ) -> Result<(), FileError> {
+        if depth > MAX_DEPTH {
+            return Err(FileError::Invalid(format!("{path}: more than {MAX_DEPTH} directories deep")));
+        }
+        for name in entry::names(from).map_err(FileError::io("read", path))? {
+            let path = join(path, &name);
+            let stat = entry::stat(from, &name).map_err(FileError::io("lstat", &path))?;
+            let place =
+                Place { from, from_name: &name, to, to_name: &name, path: &path };
+            if entry::kind(&stat) == FileType::Directory {
+                self.directory(&place, &stat, depth + 1)?;
+            } else if self.wanted(&path) {
+                self.other(&place, &stat)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, place: &Place<'_>, stat: &Stat, depth: usize) -> Result<(), FileError> {
+        let options = self.options;
+        if options.exclude.matches(place.path) && !options.exclude.takes_back() {
+            return Ok(());
+        }
+        let error = |action| FileError::io(action, place.path);
+        let reader = entry::open_dir(place.from, place.from_name).map_err(error("open"))?;
+        if !self.wanted(place.path)
+            && !self.any_included(reader.as_fd(), place.path, depth).map_err(error("read"))?
+        {
+            return Ok(());
+        }
+        match entry::stat_if_any(place.to, place.to_name).map_err(error("lstat"))? {
+            Some(there) if entry::kind(&there) == FileType::Directory => {}
+            Some(_) if !options.replace => {
+                let (from, path) = (place.path.to_owned(), place.path.to_owned());
+                return Err(FileError::InTheWay { from, path, expected: "a file" });
+            }
+            there => {
+                if there.is_some() {
+                    entry::remove_all(place.to, place.to_name).map_err(error("remove"))?;
+                }
+                let mode = Mode::from_raw_mode(0o700);
+                rustix::fs::mkdirat(place.to, place.to_name, mode)
+                    .map_err(|errno| error("mkdir")(errno.into()))?;
+            }
+        }
+        let writer = entry::open_dir(place.to, place.to_name).map_err(error("open"))?;
+        self.children(reader.as_fd(), writer.as_fd(), place.path, depth)?;
+        self.directory_attributes(reader.as_fd(), writer.as_fd(), stat).map_err(error("copy"))
+    }
+
+    fn directory_attributes(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        stat: &Stat,
+    ) -> std::io::Result<()> {
+        let here = OsStr::new(".");
+        entry::set_owner(to, here, self.owner(stat))?;
+        entry::copy_xattrs(from, to)?;
+        entry::set_mode(to, here, self.mode(stat))?;
+        entry::set_times(to, here, self.time(stat))
+    }
+
+    /// Copies anything that is not a directory.
+    fn other(&mut self, place: &Place<'_>, stat: &Stat) -> Result<(), FileError> {
+        let error = |action| FileError::io(action, place.path);
+        let there = entry::stat_if_any(place.to, place.to_name).map_err(error("lstat"))?;
+        if let Some(there) = there {
+            if entry::kind(&there) == FileType::Directory && !self.options.replace {
+                let (from, path) = (place.path.to_owned(), place.path.to_owned());
+                return Err(FileError::InTheWay { from, path, expected: "a directory" });
+            }
+            entry::remove_all(place.to, place.to_name).map_err(error("remove"))?;
+        }
+        let kind = entry::kind(stat);
+        if kind != FileType::Symlink && stat.st_nlink > 1 && self.link(place, stat).map_err(error("link"))? {
+            return Ok(());
+        }
+        match kind {
+            FileType::RegularFile => self.regular(place, stat).map_err(error("copy"))?,
+            FileType::Symlink => self.symlink(place, stat).map_err(error("symlink"))?,
+            FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+                self.special(place, stat, kind).map_err(error("mknod"))?;
+            }
+            // A socket means nothing without the process behind it.
+            _ => return Ok(()),
+        }
+        Ok(())
+    }
+
+    /// Links to the copy already made of the same inode, if there is one.
+    fn link(&mut self, place: &Place<'_>, stat: &Stat) -> std::io::Result<bool> {
+        let inode = (stat.st_dev, stat.st_ino);
+        if let Some((directory, name)) = self.links.get(&inode) {
+            let flags = AtFlags::empty();
+            rustix::fs::linkat(directory, name, place.to, place.to_name, flags)?;
+            return Ok(true);
+        }
+        let first = (place.to.try_clone_to_owned()?, place.to_name.to_owned());
+        self.links.insert(inode, first);
+        Ok(false)
+    }
+
+    fn regular(&self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {
+        let reader = entry::open_file(place.from, place.from_name)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let writer = rustix::fs::openat(place.to, place.to_name, flags, mode)?;
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        copy_content(reader.as_fd(), writer.as_fd(), size, blocks)?;
+        let owner = self.owner(stat);
+        let (uid, gid) = (rustix::fs::Uid::from_raw(owner.uid), rustix::fs::Gid::from_raw(owner.gid));
+        // Owner before attributes and mode: changing it drops capabilities and set-id bits.
+        rustix::fs::fchown(&writer, Some(uid), Some(gid))?;
+        entry::copy_xattrs(reader.as_fd(), writer.as_fd())?;
+        rustix::fs::fchmod(&writer, Mode::from_raw_mode(self.mode(stat)))?;
+        let time = self.time(stat);
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        Ok(rustix::fs::futimens(&writer, &times)?)
+    }
+
+    fn symlink(&self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {
+        let target = entry::read_link(place.from, place.from_name)?;
+        rustix::fs::symlinkat(target.as_os_str(), place.to, place.to_name)?;
+        entry::set_owner(place.to, place.to_name, self.owner(stat))?;
+        entry::set_times(place.to, place.to_name, self.time(stat))
+    }
+
+    fn special(&self, place: &Place<'_>, stat: &Stat, kind: FileType) -> std::io::Result<()> {
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(place.to, place.to_name, kind, mode, stat.st_rdev)?;
+        entry::set_owner(place.to, place.to_name, self.owner(stat))?;
+        entry::set_mode(place.to, place.to_name, self.mode(stat))?;
+        entry::set_times(place.to, place.to_name, self.time(stat))
+    }
+
+    /// Returns true if the patterns want the file or directory at `path` itself.
+    fn wanted(&self, path: &str) -> bool {
+        let options = self.options;
+        (options.include.is_empty() || options.include.matches(path)) && !options.exclude.matches(path)
+    }
+
+    /// Returns true if the patterns want anything below a directory.
+    fn any_included(&self, from: BorrowedFd<'_>, path: &str, depth: usize) -> std::io::Result<bool> {
+        if depth > MAX_DEPTH {
+            return Ok(false);
+        }
+        for name in entry::names(from)? {
+            let path = join(path, &name);
+            if self.wanted(&path) {
+                return Ok(true);
+            }
+            if entry::kind(&entry::stat(from, &name)?) == FileType::Directory {
+                let inner = entry::open_dir(from, &name)?;
+                if self.any_included(inner.as_fd(), &path, depth + 1)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn owner(&self, stat: &Stat) -> Owner {
+        self.options.owner.unwrap_or(Owner { uid: stat.st_uid, gid: stat.st_gid })
+    }
+
+    fn mode(&self, stat: &Stat) -> u32 {
+        let mode = stat.st_mode & 0o7777;
+        let is_directory = entry::kind(stat) == FileType::Directory;
+        self.options.mode.as_ref().map_or(mode, |change| change.apply(mode, is_directory))
+    }
+
+    fn time(&self, stat: &Stat) -> rustix::fs::Timespec {
+        self.options.timestamp.map_or_else(|| entry::modified(stat), entry::timespec)
+    }
+}
+
+fn join(path: &str, name: &OsStr) -> String {
+    let name = String::from_utf8_lossy(name.as_bytes());
+    if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") }
+}

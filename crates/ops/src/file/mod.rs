@@ -1,0 +1,15 @@
+//! The file operation: a chain of actions on trees (protocol page `llb.md` §6).
+
+mod copy;
+mod entry;
+mod error;
+mod make;
+mod mode;
+mod op;
+mod owner;
+mod transfer;
+mod unpack;
+mod wildcard;
+
+pub use error::{Cause, FileError};
+pub(crate) use op::FileOperation;

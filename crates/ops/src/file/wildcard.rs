@@ -1,0 +1,100 @@
+//! Which paths of a tree a wildcard names.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+
+use mount::{GuestPath, RootDir};
+use patterns::Glob;
+use rustix::fs::FileType;
+
+use super::copy::resolve;
+use super::{FileError, entry};
+
+/// Returns the paths that `pattern` matches, sorted. Each component is matched for itself, as by Go's
+/// `filepath.Match`; what is below a match is not looked at. Links on the way are followed inside
+/// the tree.
+pub(crate) fn expand(tree: &RootDir, pattern: &str) -> Result<Vec<GuestPath>, FileError> {
+    let invalid = |error: patterns::PatternError| FileError::Invalid(error.to_string());
+    let mut found = vec![GuestPath::root()];
+    for component in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        let glob = Glob::new(component).map_err(invalid)?;
+        let mut next = Vec::new();
+        for base in found {
+            if component == ".." {
+                next.extend(base.parent());
+            } else if glob.is_literal() && !component.contains('\\') {
+                let path = base.join(component)?;
+                if tree.symlink_stat(&path).is_ok() {
+                    next.push(path);
+                }
+            } else {
+                children(tree, &base, &glob, &mut next)?;
+            }
+        }
+        found = next;
+    }
+    Ok(found)
+}
+
+fn children(
+    tree: &RootDir,
+    base: &GuestPath,
+    glob: &Glob,
+    found: &mut Vec<GuestPath>,
+) -> Result<(), FileError> {
+    let Ok(resolved) = resolve(tree, base) else { return Ok(()) };
+    let stat = tree.stat(&resolved).map_err(FileError::io("lstat", base))?;
+    if entry::kind(&stat) != FileType::Directory {
+        return Ok(());
+    }
+    let directory = tree.open_dir(&resolved).map_err(FileError::io("open", base))?;
+    for name in entry::names(directory.as_fd()).map_err(FileError::io("read", base))? {
+        if glob.matches(&name.to_string_lossy()) {
+            let name: &OsStr = &name;
+            found.push(base.join(name)?);
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if `path` has a character that means something in a wildcard.
+pub(crate) fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '[', '\\'])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use mount::HostPath;
+
+    use super::*;
+
+    #[test]
+    fn components_match_for_themselves() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::create_dir_all(at("src/one")).unwrap();
+        fs::create_dir_all(at("src/two")).unwrap();
+        for file in ["src/one/a.go", "src/two/b.go", "src/two/c.rs", "go.mod", "go.sum", "[x]"] {
+            fs::write(at(file), "").unwrap();
+        }
+        symlink("/src/two", at("link")).unwrap();
+        let tree = RootDir::open(&HostPath::new(directory.path()).unwrap()).unwrap();
+        for (pattern, expected) in [
+            ("go.*", &["/go.mod", "/go.sum"][..]),
+            ("/src/*/*.go", &["/src/one/a.go", "/src/two/b.go"]),
+            ("link/*.rs", &["/link/c.rs"]),
+            ("nothing*", &[]),
+            ("go.mod", &["/go.mod"]),
+            ("\\[x\\]", &["/[x]"]),
+            ("go.mod/*", &[]),
+        ] {
+            let found: Vec<_> =
+                expand(&tree, pattern).unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{pattern}");
+        }
+        assert!(expand(&tree, "a[").is_err());
+    }
+}
