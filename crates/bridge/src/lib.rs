@@ -16,3 +16,5 @@ pub use frontend::{
     SolveRequest, SolvedRef, SourceMeta, SourceMetaRequest, SubjectKind, WorkerInfo,
 };
 pub use metadata::{PlatformEntry, ResultPlatforms, keys};
+/// What warnings and errors point at, so that a frontend needs no other crate for it.
+pub use progress::{Position, Range, SourceExcerpt, Warning};
