@@ -1,0 +1,173 @@
+//! Something wrong with a Dockerfile or its build, and where in the file it is.
+
+use std::error::Error;
+use std::fmt;
+
+use bridge::{BuildError, Detail, Kind, SourceExcerpt};
+
+use crate::expand::ExpandError;
+use crate::instruction::InstructionError;
+use crate::lower::LowerError;
+use crate::syntax::{Lines, SyntaxError};
+
+/// A mistake, with the places in the file it belongs to, innermost first.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    cause: Cause,
+    contexts: Vec<String>,
+    suffix: String,
+    places: Vec<Vec<Lines>>,
+}
+
+/// What kind of mistake it is.
+#[derive(Debug, Clone)]
+pub enum Cause {
+    /// The text is not a sequence of instructions.
+    Syntax(SyntaxError),
+    /// An instruction is not well formed.
+    Instruction(InstructionError),
+    /// A word cannot be expanded.
+    Expand(ExpandError),
+    /// The instructions make no build.
+    Lower(LowerError),
+    /// The build answered with an error.
+    Build(BuildError),
+}
+
+impl Problem {
+    fn new(cause: Cause) -> Self {
+        Self { cause, contexts: Vec::new(), suffix: String::new(), places: Vec::new() }
+    }
+
+    /// Adds a place outside those that are known.
+    #[must_use]
+    pub fn at(mut self, lines: Lines) -> Self {
+        self.places.push(vec![lines]);
+        self
+    }
+
+    /// Names a place where none is known yet.
+    #[must_use]
+    pub fn at_least(self, lines: Lines) -> Self {
+        if self.places.is_empty() { self.at(lines) } else { self }
+    }
+
+    /// Replaces the places by one.
+    #[must_use]
+    pub fn only_at(mut self, lines: Lines) -> Self {
+        self.places = vec![vec![lines]];
+        self
+    }
+
+    /// Puts `prefix: ` before the message.
+    #[must_use]
+    pub fn context(mut self, prefix: impl Into<String>) -> Self {
+        self.contexts.push(prefix.into());
+        self
+    }
+
+    /// Puts a suggestion after the message.
+    #[must_use]
+    pub fn suggesting(mut self, hint: &str) -> Self {
+        self.suffix.push_str(hint);
+        self
+    }
+
+    /// Returns what went wrong.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// Returns the places in the file, innermost first.
+    pub fn places(&self) -> &[Vec<Lines>] {
+        &self.places
+    }
+
+    /// Returns the error that the build ends with; `source` is the file the places are in.
+    pub fn into_build_error(self, source: Option<&SourceExcerpt>) -> BuildError {
+        let message = self.to_string();
+        let base = match self.cause {
+            Cause::Build(error) => {
+                let mut error = error;
+                for context in &self.contexts {
+                    error = error.context(context);
+                }
+                // The hint comes last, and only the message can carry it.
+                if self.suffix.is_empty() { error } else { with_message(&error, message) }
+            }
+            Cause::Syntax(_) | Cause::Instruction(_) | Cause::Expand(_) | Cause::Lower(_) => {
+                BuildError::new(Kind::User, message)
+            }
+        };
+        let Some(source) = source else {
+            return base;
+        };
+        self.places.into_iter().fold(base, |error, lines| {
+            let ranges = lines.into_iter().flat_map(Lines::ranges).collect();
+            error.with_detail(Detail::Source(SourceExcerpt { ranges, ..source.clone() }))
+        })
+    }
+}
+
+fn with_message(error: &BuildError, message: String) -> BuildError {
+    let fresh = BuildError::new(error.kind(), message);
+    error.details().iter().cloned().fold(fresh, BuildError::with_detail)
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for context in self.contexts.iter().rev() {
+            write!(f, "{context}: ")?;
+        }
+        match &self.cause {
+            Cause::Syntax(error) => write_chain(f, error)?,
+            Cause::Instruction(error) => write_chain(f, error)?,
+            Cause::Expand(error) => write_chain(f, error)?,
+            Cause::Lower(error) => write_chain(f, error)?,
+            Cause::Build(error) => f.write_str(error.message())?,
+        }
+        f.write_str(&self.suffix)
+    }
+}
+
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        write!(f, ": {next}")?;
+        cause = next.source();
+    }
+    Ok(())
+}
+
+impl Error for Problem {}
+
+impl From<SyntaxError> for Problem {
+    fn from(error: SyntaxError) -> Self {
+        Self::new(Cause::Syntax(error))
+    }
+}
+
+impl From<InstructionError> for Problem {
+    fn from(error: InstructionError) -> Self {
+        Self::new(Cause::Instruction(error))
+    }
+}
+
+impl From<ExpandError> for Problem {
+    fn from(error: ExpandError) -> Self {
+        Self::new(Cause::Expand(error))
+    }
+}
+
+impl From<LowerError> for Problem {
+    fn from(error: LowerError) -> Self {
+        Self::new(Cause::Lower(error))
+    }
+}
+
+impl From<BuildError> for Problem {
+    fn from(error: BuildError) -> Self {
+        Self::new(Cause::Build(error))
+    }
+}

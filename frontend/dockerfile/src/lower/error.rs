@@ -1,0 +1,195 @@
+//! Why well-formed instructions make no build.
+
+use crate::quote::quoted;
+
+/// Why well-formed instructions make no build.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LowerError {
+    /// Something about stages.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// Something about `ADD` and `COPY`.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// Something about the image configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something about `RUN`.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Something about the options of the build.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The graph cannot be written.
+    #[error("failed to marshal LLB definition: {0}")]
+    Graph(String),
+}
+
+/// What can be wrong with stages and their bases.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StageError {
+    /// The file is empty.
+    #[error("the Dockerfile cannot be empty")]
+    Empty,
+    /// There is no `FROM`.
+    #[error("dockerfile contains no stages to build")]
+    None,
+    /// A base became the empty text.
+    #[error("base name ({0}) should not be blank")]
+    BlankBase(String),
+    /// A platform became the empty text.
+    #[error("empty platform value from expression {0}")]
+    BlankPlatform(String),
+    /// A platform is none.
+    #[error("failed to parse platform {expression}: {reason}")]
+    Platform {
+        /// As written.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A base is no image name.
+    #[error("failed to parse stage name {}: {reason}", quoted(base))]
+    BaseName {
+        /// The name.
+        base: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The wanted stage does not exist.
+    #[error("target stage {} could not be found", quoted(.0))]
+    NoTarget(String),
+    /// `COPY --from=` with a number too high.
+    #[error("invalid stage index {0}")]
+    Index(String),
+    /// Stages need one another.
+    #[error("circular dependency detected on stage: {0}")]
+    Cycle(String),
+    /// A trigger of the base image is more than one instruction.
+    #[error("onbuild trigger should be a single expression")]
+    Trigger,
+    /// An image configuration that cannot be read.
+    #[error("failed to parse image config: {0}")]
+    Config(String),
+    /// A named context that cannot be loaded.
+    #[error("{0}")]
+    Context(String),
+}
+
+/// What can be wrong with `ADD` and `COPY`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// A variable in `--from`.
+    #[error(
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG \
+         from global scope as a workaround"
+    )]
+    VariableFrom,
+    /// The source stage comes later.
+    #[error(
+        "cannot copy from stage {}, it needs to be defined before current stage {}",
+        quoted(from),
+        quoted(stage)
+    )]
+    FromLater {
+        /// The source stage.
+        from: String,
+        /// The stage of the instruction.
+        stage: String,
+    },
+    /// `--chmod` is no mode.
+    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
+    Mode(String),
+    /// `--chmod` is no symbolic mode.
+    #[error("invalid mode {}", quoted(.0))]
+    SymbolicMode(String),
+    /// `--checksum` of what has none, or is no checksum.
+    #[error("{0}")]
+    Checksum(String),
+    /// An address where only files can be copied.
+    #[error("source can't be a {0} for COPY")]
+    Address(&'static str),
+    /// A git address that contradicts itself or the flags.
+    #[error("{0}")]
+    Git(String),
+}
+
+/// What can be wrong with instructions that change the image configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A port that is none.
+    #[error("invalid port: {}: {reason}", quoted(port))]
+    Port {
+        /// As written.
+        port: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A part of a port that is none.
+    #[error("invalid {part}: {text}")]
+    PortPart {
+        /// Which part.
+        part: &'static str,
+        /// As written.
+        text: String,
+    },
+    /// A volume became the empty text.
+    #[error("VOLUME specified can not be an empty string")]
+    BlankVolume,
+    /// A signal that does not exist.
+    #[error("invalid signal: {0}")]
+    Signal(String),
+}
+
+/// What can be wrong with `RUN`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// There is nothing to run.
+    #[error("arguments are required")]
+    Empty,
+    /// A here-document in the exec form.
+    #[error("parsing produced an invalid run command: {0}")]
+    Heredoc(String),
+    /// The source stage comes later.
+    #[error(
+        "cannot mount from stage {} to {}, stage needs to be defined before current command",
+        quoted(from),
+        quoted(target)
+    )]
+    FromLater {
+        /// The source stage.
+        from: String,
+        /// Where it was to appear.
+        target: String,
+    },
+    /// A mount over the whole root.
+    #[error("invalid mount target {}", quoted(.0))]
+    Target(String),
+    /// A socket with a source.
+    #[error("ssh does not support source")]
+    SshSource,
+}
+
+/// What can be wrong with an option of the build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// A value that its key cannot have.
+    #[error("{what}: {reason}")]
+    Value {
+        /// What was being read.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that older frontends had.
+    #[error("support for {} {kind}was removed in BuildKit 0.11", quoted(key))]
+    Removed {
+        /// The option.
+        key: &'static str,
+        /// What sort of option, with a space after it.
+        kind: &'static str,
+    },
+    /// Options that do not go together.
+    #[error("{0}")]
+    Conflict(&'static str),
+}
