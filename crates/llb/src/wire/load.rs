@@ -1,0 +1,212 @@
+//! From the operations of a definition to a graph: parsing, sorting, naming.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use digests::{Digest, VertexDigest};
+use prost::Message as _;
+use proto::pb;
+
+use super::{exec, file};
+use crate::error::OpError;
+use crate::names::default_name;
+use crate::{
+    BuildOp, DefinitionError, Edge, Graph, Op, OpMetadata, PassthroughOp, Platform, Vertex,
+};
+
+/// An operation of which only the envelope has been looked at.
+struct Parsed {
+    op: pb::Op,
+    raw: Bytes,
+}
+
+/// Returns the graph of a definition that is not empty.
+pub(crate) fn graph(definition: &pb::Definition) -> Result<Graph, DefinitionError> {
+    let mut ops = HashMap::with_capacity(definition.def.len());
+    let mut last = None;
+    for (index, raw) in definition.def.iter().enumerate() {
+        let op = pb::Op::decode(raw.clone())
+            .map_err(|error| DefinitionError::MalformedOp { index, source: Box::new(error) })?;
+        let digest = VertexDigest::new(Digest::of(raw));
+        let parsed = Parsed { op, raw: raw.clone() };
+        edges(&parsed.op).map_err(|source| match source {
+            EdgeError::Digest(text) => DefinitionError::MissingInput(text),
+            EdgeError::Output(source) => DefinitionError::Op { digest, source },
+        })?;
+        ops.insert(digest, parsed);
+        last = Some(digest);
+    }
+    let terminal = last.and_then(|digest| ops.remove(&digest));
+    let Some(terminal) = terminal.filter(|_| !ops.is_empty()) else {
+        return Err(DefinitionError::TooShort(definition.def.len()));
+    };
+    let root = edges(&terminal.op).ok().and_then(|edges| edges.first().copied());
+    let root = root.ok_or(DefinitionError::NoResult)?;
+
+    let mut vertices: Vec<Arc<Vertex>> = Vec::with_capacity(ops.len());
+    let mut names: HashMap<VertexDigest, usize> = HashMap::with_capacity(ops.len());
+    for digest in sorted(&ops, root.vertex)? {
+        // The digests come from the keys of `ops`, each once.
+        let Some(parsed) = ops.remove(&digest) else { continue };
+        let metadata =
+            definition.metadata.get(&digest.to_string()).map(metadata).unwrap_or_default();
+        let known = |edge: &Edge| names.get(&edge.vertex).map(|at| vertices[*at].name.as_str());
+        let vertex = vertex(digest, parsed, metadata, known)?;
+        names.insert(digest, vertices.len());
+        vertices.push(Arc::new(vertex));
+    }
+    Ok(Graph::new(vertices, root))
+}
+
+/// Returns what `root` needs, each digest after those of its inputs.
+fn sorted(
+    ops: &HashMap<VertexDigest, Parsed>,
+    root: VertexDigest,
+) -> Result<Vec<VertexDigest>, DefinitionError> {
+    enum Step {
+        Enter(VertexDigest),
+        Leave(VertexDigest),
+    }
+    let mut left: BTreeMap<VertexDigest, bool> = BTreeMap::new();
+    let mut order = Vec::new();
+    let mut steps = vec![Step::Enter(root)];
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Leave(digest) => {
+                left.insert(digest, true);
+                order.push(digest);
+            }
+            Step::Enter(digest) => {
+                match left.get(&digest) {
+                    Some(true) => continue,
+                    Some(false) => return Err(DefinitionError::Loop(digest)),
+                    None => {}
+                }
+                let parsed = ops
+                    .get(&digest)
+                    .ok_or_else(|| DefinitionError::MissingInput(digest.to_string()))?;
+                left.insert(digest, false);
+                steps.push(Step::Leave(digest));
+                let inputs = edges(&parsed.op).unwrap_or_default();
+                steps.extend(inputs.iter().rev().map(|edge| Step::Enter(edge.vertex)));
+            }
+        }
+    }
+    Ok(order)
+}
+
+enum EdgeError {
+    Digest(String),
+    Output(OpError),
+}
+
+/// Returns the inputs of an operation.
+fn edges(op: &pb::Op) -> Result<Vec<Edge>, EdgeError> {
+    let edge = |input: &pb::Input| {
+        let vertex = input.digest.parse().map_err(|_| EdgeError::Digest(input.digest.clone()))?;
+        let output = u32::try_from(input.index).map_err(|_| {
+            let count = op.inputs.len();
+            EdgeError::Output(OpError::Index { what: "input output", index: input.index, count })
+        })?;
+        Ok(Edge { vertex, output })
+    };
+    op.inputs.iter().map(edge).collect()
+}
+
+fn vertex<'a>(
+    digest: VertexDigest,
+    parsed: Parsed,
+    metadata: OpMetadata,
+    name_of: impl Fn(&Edge) -> Option<&'a str>,
+) -> Result<Vertex, DefinitionError> {
+    let Parsed { op, raw } = parsed;
+    let inputs = edges(&op).unwrap_or_default();
+    let platform = op.platform.clone().map(|platform| Platform::from(platform).normalized());
+    let constraints = op.constraints.clone().map(|filters| filters.filter).unwrap_or_default();
+    let op = operation(op).map_err(|source| DefinitionError::Op { digest, source })?;
+    let name = metadata.description.get(OpMetadata::CUSTOM_NAME).cloned().unwrap_or_else(|| {
+        let names: Vec<&str> = inputs.iter().map(|edge| name_of(edge).unwrap_or("")).collect();
+        default_name(&op, &names)
+    });
+    Ok(Vertex { digest, op, inputs, platform, constraints, metadata, name, raw })
+}
+
+/// Returns a checked operation.
+pub fn operation(op: pb::Op) -> Result<Op, OpError> {
+    let count = op.inputs.len();
+    match op.op.ok_or(OpError::UnknownOperation)? {
+        pb::op::Op::Source(source) => Ok(Op::Source(source.into())),
+        pb::op::Op::Exec(exec) => Ok(Op::Exec(Box::new(exec::exec(exec, count)?))),
+        pb::op::Op::File(file) => Ok(Op::File(file::file(file, count)?)),
+        pb::op::Op::Merge(_) => Ok(Op::Merge),
+        pb::op::Op::Diff(diff) => self::diff(&diff, count),
+        pb::op::Op::Build(build) => self::build(build, count),
+        pb::op::Op::Passthrough(passthrough) => self::passthrough(passthrough, count),
+    }
+}
+
+/// Returns `index` as an index into `count` things.
+pub(super) fn index(what: &'static str, index: i64, count: usize) -> Result<usize, OpError> {
+    let fits = usize::try_from(index).ok().filter(|index| *index < count);
+    fits.ok_or(OpError::Index { what, index, count })
+}
+
+/// The sides that are there take the inputs in order; their own indexes only have to be valid.
+fn diff(diff: &pb::DiffOp, count: usize) -> Result<Op, OpError> {
+    let missing = |missing| OpError::Missing { kind: "diff", missing };
+    let lower = diff.lower.as_ref().ok_or(missing("lower input"))?.input;
+    let upper = diff.upper.as_ref().ok_or(missing("upper input"))?.input;
+    let mut next = 0;
+    let mut side = |given: i64| {
+        if given == -1 {
+            return Ok(None);
+        }
+        index("diff input", given, count)?;
+        let taken = index("diff input", next, count)?;
+        next += 1;
+        Ok(Some(taken))
+    };
+    Ok(Op::Diff { lower: side(lower)?, upper: side(upper)? })
+}
+
+fn build(build: pb::BuildOp, count: usize) -> Result<Op, OpError> {
+    if build.builder != -1 {
+        return Err(OpError::UnknownValue { what: "builder", value: build.builder });
+    }
+    let input = |(name, input): (String, pb::BuildInput)| {
+        Ok((name, index("build input", input.input, count)?))
+    };
+    let inputs = build.inputs.into_iter().map(input).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let definition_input = *inputs
+        .get(BuildOp::DEFINITION)
+        .ok_or(OpError::Missing { kind: "build", missing: "input with a definition" })?;
+    let filename = build.attrs.get(BuildOp::FILENAME).filter(|name| !name.is_empty());
+    let filename = filename.map_or(BuildOp::DEFINITION, String::as_str).to_owned();
+    Ok(Op::Build(BuildOp { definition_input, filename, inputs, attributes: build.attrs }))
+}
+
+fn passthrough(passthrough: pb::PassthroughOp, count: usize) -> Result<Op, OpError> {
+    let missing = |missing| OpError::Missing { kind: "passthrough", missing };
+    if passthrough.id.is_empty() {
+        return Err(missing("id"));
+    }
+    if passthrough.outputs.is_empty() {
+        return Err(missing("outputs"));
+    }
+    let output = |given: &i64| index("passthrough output input", *given, count);
+    let outputs = passthrough.outputs.iter().map(output).collect::<Result<_, _>>()?;
+    Ok(Op::Passthrough(PassthroughOp { id: passthrough.id, outputs }))
+}
+
+/// Returns what is said of a vertex beside its operation.
+pub fn metadata(wire: &pb::OpMetadata) -> OpMetadata {
+    OpMetadata {
+        ignore_cache: wire.ignore_cache,
+        description: wire.description.clone(),
+        export_cache: wire.export_cache.as_ref().map(|export| export.value),
+        caps: wire.caps.keys().cloned().collect(),
+        progress_group: wire.progress_group.clone().map(Into::into),
+        linux_resources: wire.linux_resources.clone().map(Into::into),
+    }
+}
