@@ -1,0 +1,198 @@
+//! Layers as archives: what exporters put into images.
+//!
+//! An archive of a layer is made once per compression, kept in the blob store, and shared by all who
+//! want it, also by builds at the same time.
+
+use std::io::{self, Write};
+
+use bytes::{Bytes, BytesMut};
+use digests::{DiffId, Digest};
+use futures::future::try_join_all;
+use mount::MountSource;
+use oci::{Descriptor, media};
+use snapshot::{Compression, WriteOptions, Written};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+use crate::refs::Layer;
+use crate::{CacheError, ImmutableRef, Refs};
+
+/// How much is handed over at once while an archive is made, bytes.
+const CHUNK: usize = 256 << 10;
+
+/// How layers are to be archived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveOptions {
+    /// The compression of archives that have to be made.
+    pub compression: Compression,
+    /// True to make an archive with this compression also of layers that have another.
+    pub force: bool,
+    /// Later times in the archive become this one, in seconds since 1970.
+    pub newest: Option<i64>,
+}
+
+/// A layer's archive in the blob store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerArchive {
+    /// The archive.
+    pub blob: Descriptor,
+    /// The digest of the archive, uncompressed.
+    pub diff_id: DiffId,
+}
+
+impl Refs {
+    /// Returns an archive of each layer of `tree`, lowest first, making those that are missing, in
+    /// parallel.
+    ///
+    /// # Errors
+    /// Returns an error if a layer cannot be read or an archive cannot be kept.
+    pub async fn archives(
+        &self,
+        tree: &ImmutableRef,
+        options: ArchiveOptions,
+    ) -> Result<Vec<LayerArchive>, CacheError> {
+        let settled = self.settled(tree).await?;
+        try_join_all(settled.layers().iter().map(|layer| self.archive(layer.clone(), options)))
+            .await
+    }
+
+    async fn archive(
+        &self,
+        layer: Arc<Layer>,
+        options: ArchiveOptions,
+    ) -> Result<LayerArchive, CacheError> {
+        if let Some(known) = self.known_archive(&layer, options).await? {
+            return Ok(known);
+        }
+        let name = format!("{:?}", options);
+        let refs = self.clone();
+        let key = layer.key.clone();
+        let make = {
+            let layer = layer.clone();
+            move |_| async move { refs.make_archive(layer, options).await }
+        };
+        let blob = self.inner().archives.join("archive layer", (key, name), make).await??;
+        let diff_id = diff_id_of(&blob).or(layer.diff_id());
+        let diff_id = diff_id.unwrap_or(DiffId::new(blob.digest));
+        Ok(LayerArchive { blob: plain(blob), diff_id })
+    }
+
+    async fn known_archive(
+        &self,
+        layer: &Layer,
+        options: ArchiveOptions,
+    ) -> Result<Option<LayerArchive>, CacheError> {
+        let (blobs, diff_id) = {
+            let document = layer.document.lock();
+            (document.blobs.clone(), document.diff_id)
+        };
+        if options.newest.is_some() {
+            return Ok(None);
+        }
+        let Some(diff_id) = diff_id else { return Ok(None) };
+        let wanted = kind(options.compression);
+        let fits = |blob: &&Descriptor| media::layer_compression(&blob.media_type) == Some(wanted);
+        let candidates = blobs.iter().find(fits).into_iter();
+        let candidates = candidates.chain(blobs.iter().filter(|_| !options.force));
+        for blob in candidates {
+            if self.content().contains(&blob.digest).await? {
+                return Ok(Some(LayerArchive { blob: blob.clone(), diff_id }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an archive and remembers it; the descriptor carries the uncompressed digest.
+    async fn make_archive(
+        self,
+        layer: Arc<Layer>,
+        options: ArchiveOptions,
+    ) -> Result<Descriptor, CacheError> {
+        let view = self.snapshotter().view(std::slice::from_ref(&layer.key)).await?;
+        let MountSource::Bind(directory) = view.mount().source.clone() else {
+            return Err(CacheError::from_error(io::Error::other(
+                "a single layer is not a directory",
+            )));
+        };
+        let (sender, mut receiver) = mpsc::channel(8);
+        let write = move || -> Result<Written, CacheError> {
+            let sink = ChunkWriter { sender, gathered: BytesMut::with_capacity(CHUNK) };
+            let mut compressor =
+                snapshot::compress(sink, options.compression).map_err(CacheError::from_error)?;
+            let archive = WriteOptions { newest: options.newest };
+            let written = snapshot::write_layer(&directory, &mut compressor, archive)?;
+            let mut sink = compressor.finish().map_err(CacheError::from_error)?;
+            sink.flush().map_err(CacheError::from_error)?;
+            Ok(written)
+        };
+        let mut ingest = self.content().ingest(None, None).await?;
+        let take = async {
+            while let Some(chunk) = receiver.recv().await {
+                ingest.write(chunk).await?;
+            }
+            Ok::<_, CacheError>(ingest)
+        };
+        let (written, ingest) = tokio::join!(tasks::blocking("write layer", write), take);
+        // If the store refused, the writer failed only because nobody listened any more.
+        let ingest = ingest?;
+        let written = written??;
+        let (digest, size) = ingest.commit().await?;
+        let blob = Descriptor::new(kind(options.compression).oci_layer(), digest, size);
+        if options.newest.is_none() {
+            let mut document = layer.document.lock();
+            document.diff_id = Some(written.diff_id);
+            document.blobs.retain(|other| other.digest != digest);
+            document.blobs.push(blob.clone());
+            self.put(&layer.key, &document);
+        }
+        Ok(with_diff_id(blob, written.diff_id))
+    }
+}
+
+const DIFF_ID: &str = "containerd.io/uncompressed";
+
+fn with_diff_id(mut blob: Descriptor, diff_id: DiffId) -> Descriptor {
+    blob.annotations.insert(DIFF_ID.to_owned(), diff_id.to_string());
+    blob
+}
+
+fn diff_id_of(blob: &Descriptor) -> Option<DiffId> {
+    blob.annotations.get(DIFF_ID)?.parse::<Digest>().ok().map(DiffId::new)
+}
+
+fn plain(mut blob: Descriptor) -> Descriptor {
+    blob.annotations.remove(DIFF_ID);
+    blob
+}
+
+const fn kind(compression: Compression) -> media::Compression {
+    match compression {
+        Compression::Uncompressed => media::Compression::None,
+        Compression::Gzip(_) => media::Compression::Gzip,
+        Compression::Zstd(_) => media::Compression::Zstd,
+    }
+}
+
+/// Hands what is written to an asynchronous reader, in chunks, waiting for it when it is behind.
+struct ChunkWriter {
+    sender: mpsc::Sender<Bytes>,
+    gathered: BytesMut,
+}
+
+impl Write for ChunkWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.gathered.extend_from_slice(buffer);
+        if self.gathered.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let chunk = self.gathered.split().freeze();
+        self.sender.blocking_send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

@@ -1,0 +1,280 @@
+//! Digests of files and directories by what they contain, computed once.
+//!
+//! A digest covers type, permissions, owner, extended attributes and content of a file, and of a
+//! directory its own attributes and the names and digests of all in it: never times, which differ
+//! between two checkouts of the same commit. The root of a tree counts by its content alone.
+//!
+//! A [`Checksums`] belongs to one tree and remembers every digest it computed. When files of the tree
+//! change, they are [forgotten](Checksums::forget) by path with the directories above them, so that a
+//! tree in which nothing changed costs nothing, however large.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read as _};
+use std::ops::Bound;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use digests::{Digest, StableHasher};
+use mount::{GuestPath, RootDir};
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+
+/// How deep a tree may be. Deeper ones exist only to do harm.
+const MAX_DEPTH: usize = 1024;
+
+/// The digests known of one tree.
+#[derive(Debug, Default)]
+pub struct Checksums {
+    // Held for a look or an insertion only; two threads may compute the same digest at once.
+    known: Mutex<BTreeMap<PathBuf, Digest>>,
+}
+
+impl Checksums {
+    /// Returns the digest of what is at `path` of `tree`; a link at the end is not followed. Blocks.
+    ///
+    /// # Errors
+    /// Returns the error of the system call that failed; `ENOENT` if nothing is at `path`.
+    pub fn digest(&self, tree: &RootDir, path: &GuestPath) -> io::Result<Digest> {
+        if let Some(digest) = self.get(path.as_path()) {
+            return Ok(digest);
+        }
+        let Some((directory, name)) = tree.parent_of(path)? else {
+            let root = tree.open_dir(path)?;
+            let digest = self.children(root.as_fd(), &mut PathBuf::from("/"), 0)?;
+            self.known.lock().insert(PathBuf::from("/"), digest);
+            return Ok(digest);
+        };
+        self.entry(directory.as_fd(), name, &mut path.as_path().to_path_buf(), 0)
+    }
+
+    /// Forgets what is known of `path`, of all below it, and of the directories it is in.
+    pub fn forget(&self, path: &GuestPath) {
+        let mut known = self.known.lock();
+        for ancestor in path.as_path().ancestors() {
+            known.remove(ancestor);
+        }
+        let below: Vec<PathBuf> = known
+            .range::<PathBuf, _>((Bound::Excluded(path.as_path().to_path_buf()), Bound::Unbounded))
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(path.as_path()))
+            .cloned()
+            .collect();
+        for path in below {
+            known.remove(&path);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.known.lock().clear();
+    }
+
+    fn get(&self, path: &std::path::Path) -> Option<Digest> {
+        self.known.lock().get(path).copied()
+    }
+
+    fn entry(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &mut PathBuf,
+        depth: usize,
+    ) -> io::Result<Digest> {
+        if let Some(digest) = self.get(path) {
+            return Ok(digest);
+        }
+        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mut hasher = StableHasher::new("file.v1");
+        hasher.feed(&stat.st_mode).feed(&stat.st_uid).feed(&stat.st_gid);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let inner = open(directory, name, OFlags::DIRECTORY)?;
+                feed_xattrs(&mut hasher, inner.as_fd())?;
+                hasher.feed(&self.children(inner.as_fd(), path, depth + 1)?);
+            }
+            FileType::RegularFile => {
+                let file = open(directory, name, OFlags::NONBLOCK)?;
+                feed_xattrs(&mut hasher, file.as_fd())?;
+                hasher.feed(&content_digest(file, &stat)?);
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
+                hasher.feed(target.as_bytes());
+            }
+            _ => {
+                hasher.feed(&(stat.st_rdev as u64));
+            }
+        }
+        let digest = hasher.finish();
+        self.known.lock().insert(path.clone(), digest);
+        Ok(digest)
+    }
+
+    fn children(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &mut PathBuf,
+        depth: usize,
+    ) -> io::Result<Digest> {
+        if depth > MAX_DEPTH {
+            return Err(io::Error::other(format!("more than {MAX_DEPTH} directories deep")));
+        }
+        let names = names(directory)?;
+        let mut hasher = StableHasher::new("directory.v1");
+        hasher.feed(&(names.len() as u64));
+        for name in names {
+            path.push(&name);
+            let digest = self.entry(directory, &name, path, depth)?;
+            path.pop();
+            hasher.feed(name.as_bytes()).feed(&digest);
+        }
+        Ok(hasher.finish())
+    }
+}
+
+fn open(directory: BorrowedFd<'_>, name: &OsStr, more: OFlags) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+}
+
+fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn content_digest(file: OwnedFd, stat: &Stat) -> io::Result<Digest> {
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    let mut file = std::fs::File::from(file);
+    if size <= 256 << 10 {
+        let mut bytes = Vec::with_capacity(size + 1);
+        file.read_to_end(&mut bytes)?;
+        return Ok(Digest::of(bytes));
+    }
+    let mut writer = digests::DigestWriter::new(io::sink());
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(writer.finish().1);
+        }
+        io::Write::write_all(&mut writer, &buffer[..count])?;
+    }
+}
+
+/// Feeds the attributes that belong to a file's meaning, sorted by name.
+fn feed_xattrs(hasher: &mut StableHasher, file: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::io::Errno;
+    let mut buffer = [0_u8; 4096];
+    let count = match rustix::fs::flistxattr(file, &mut buffer[..]) {
+        Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            hasher.feed(&0_u64);
+            return Ok(());
+        }
+        Ok(count) => count,
+        Err(error) => return Err(error.into()),
+    };
+    let mut names: Vec<&[u8]> = buffer[..count]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty() && !name.starts_with(b"trusted.overlay."))
+        .filter(|name| !name.starts_with(b"user.overlay.") && *name != b"security.selinux")
+        .collect();
+    names.sort_unstable();
+    hasher.feed(&(names.len() as u64));
+    let mut value = vec![0_u8; 64 << 10];
+    for name in names {
+        let count = rustix::fs::fgetxattr(file, name, &mut value[..])?;
+        hasher.feed(name).feed(&value[..count]);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use mount::HostPath;
+
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, RootDir) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("d/e")).unwrap();
+        fs::write(directory.path().join("d/e/f"), "one").unwrap();
+        fs::write(directory.path().join("d/g"), "two").unwrap();
+        symlink("e/f", directory.path().join("d/link")).unwrap();
+        let root = RootDir::open(&HostPath::new(directory.path()).unwrap()).unwrap();
+        (directory, root)
+    }
+
+    fn digest(root: &RootDir, path: &str) -> Digest {
+        Checksums::default().digest(root, &GuestPath::new(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn equal_trees_are_equal_whenever_they_were_made() {
+        let ((_a, a), (_b, b)) = (tree(), tree());
+        for path in ["/", "/d", "/d/e/f", "/d/link"] {
+            assert_eq!(digest(&a, path), digest(&b, path), "{path}");
+        }
+        assert_ne!(digest(&a, "/d/e/f"), digest(&a, "/d/link"));
+    }
+
+    #[test]
+    fn every_kind_of_change_shows_up_to_the_root() {
+        type Edit = fn(&std::path::Path);
+        let edits: [Edit; 6] = [
+            |root| fs::write(root.join("d/e/f"), "changed").unwrap(),
+            |root| fs::rename(root.join("d/g"), root.join("d/h")).unwrap(),
+            |root| fs::remove_file(root.join("d/g")).unwrap(),
+            |root| fs::set_permissions(root.join("d/g"), PermissionsExt::from_mode(0o755)).unwrap(),
+            |root| fs::create_dir(root.join("d/empty")).unwrap(),
+            |root| {
+                fs::remove_file(root.join("d/link")).unwrap();
+                symlink("g", root.join("d/link")).unwrap();
+            },
+        ];
+        for edit in edits {
+            let (directory, root) = tree();
+            let before = digest(&root, "/");
+            edit(directory.path());
+            assert_ne!(digest(&root, "/"), before);
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_computed_again_and_nothing_else() {
+        let (directory, root) = tree();
+        let sums = Checksums::default();
+        let path = |path: &str| GuestPath::new(path).unwrap();
+        let before = sums.digest(&root, &path("/")).unwrap();
+        fs::write(directory.path().join("d/e/f"), "changed").unwrap();
+        fs::write(directory.path().join("d/g"), "changed, but not told").unwrap();
+        assert_eq!(sums.digest(&root, &path("/")).unwrap(), before);
+        sums.forget(&path("/d/e/f"));
+        let after = sums.digest(&root, &path("/")).unwrap();
+        assert_ne!(after, before);
+        fs::write(directory.path().join("d/g"), "two").unwrap();
+        assert_eq!(digest(&root, "/"), after);
+        fs::write(directory.path().join("d/e/f"), "again").unwrap();
+        sums.forget(&path("/d"));
+        assert_eq!(sums.digest(&root, &path("/")).unwrap(), digest(&root, "/"));
+    }
+
+    #[test]
+    fn nothing_there_is_an_error() {
+        let (_directory, root) = tree();
+        let missing = GuestPath::new("/no/such").unwrap();
+        let error = Checksums::default().digest(&root, &missing).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

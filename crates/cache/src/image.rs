@@ -1,0 +1,202 @@
+//! Layers of images: from archives in the blob store to layers on disk.
+//!
+//! A layer of an image is named by the chain it is the top of, so two images, or two pulls at once,
+//! that share their lower layers share the layers on disk. Layers are fetched and unpacked in
+//! parallel; each is compared with the digest that the image's configuration promises.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use digests::{ChainId, DiffId};
+use futures::future::{BoxFuture, try_join_all};
+use mount::RootDir;
+use oci::Descriptor;
+use snapshot::{Applied, ArchiveError, LayerKey};
+
+use crate::document::LayerDocument;
+use crate::{CacheError, ImmutableRef, LayerInfo, Refs};
+
+/// A layer of an image, as its manifest and its configuration describe it.
+#[derive(Debug, Clone)]
+pub struct ImageLayer {
+    /// The digest of its uncompressed archive.
+    pub diff_id: DiffId,
+    /// Its archive.
+    pub blob: Descriptor,
+}
+
+/// Brings the archives of layers, and is told what becomes of them.
+#[async_trait]
+pub trait LayerSource: Send + Sync + Debug {
+    /// Makes `blob` part of the blob store.
+    async fn fetch(&self, blob: &Descriptor) -> Result<(), CacheError>;
+
+    /// Hears how far a layer has come.
+    fn progress(&self, blob: &Descriptor, phase: LayerPhase);
+}
+
+/// How far a layer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerPhase {
+    /// Its archive is here and is being unpacked.
+    Extracting,
+    /// It is a layer on disk.
+    Extracted,
+}
+
+/// Why a layer of an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "layer {blob} does not have the content that the image's configuration promises: its uncompressed digest is {actual}, not {expected}"
+)]
+struct WrongLayer {
+    blob: digests::Digest,
+    expected: DiffId,
+    actual: DiffId,
+}
+
+impl Refs {
+    /// Returns the file system of an image, lowest layer first. What is not on disk yet is fetched
+    /// from `source` and unpacked, all layers at once.
+    ///
+    /// # Errors
+    /// Returns an error if a layer cannot be fetched, is damaged, or is not what `diff_id` says.
+    pub async fn image(
+        &self,
+        layers: &[ImageLayer],
+        source: &Arc<dyn LayerSource>,
+        info: &LayerInfo,
+    ) -> Result<ImmutableRef, CacheError> {
+        let mut chain: Option<ChainId> = None;
+        let mut wanted = Vec::new();
+        for layer in layers {
+            let below = chain;
+            let this = below.map_or(ChainId::base(layer.diff_id), |id| id.append(layer.diff_id));
+            wanted.push(Wanted { chain: this, below, layer: layer.clone() });
+            chain = Some(this);
+        }
+        let all = wanted.iter().enumerate().map(|(index, one)| {
+            let lower = wanted[..index].to_vec();
+            self.image_layer(one.clone(), lower, source.clone(), info.clone())
+        });
+        try_join_all(all).await?;
+        let keys: Vec<LayerKey> = wanted.iter().map(Wanted::key).collect();
+        let found = self.get(&keys);
+        found.ok_or_else(|| {
+            CacheError::from_error(std::io::Error::other(
+                "a layer of the image was removed while the others were unpacked; build again",
+            ))
+        })
+    }
+
+    async fn image_layer(
+        &self,
+        wanted: Wanted,
+        lower: Vec<Wanted>,
+        source: Arc<dyn LayerSource>,
+        info: LayerInfo,
+    ) -> Result<(), CacheError> {
+        let key = wanted.key();
+        if self.inner().layers.lock().contains_key(&key) {
+            return Ok(());
+        }
+        let refs = self.clone();
+        let extract = move |_| async move { refs.extract(wanted, lower, source, info).await };
+        self.inner().extractions.join("extract layer", key, extract).await?
+    }
+
+    async fn extract(
+        self,
+        wanted: Wanted,
+        lower: Vec<Wanted>,
+        source: Arc<dyn LayerSource>,
+        info: LayerInfo,
+    ) -> Result<(), CacheError> {
+        let key = wanted.key();
+        let blob = wanted.layer.blob.clone();
+        if !self.content().contains(&blob.digest).await? {
+            source.fetch(&blob).await?;
+        }
+        source.progress(&blob, LayerPhase::Extracting);
+        let applied = match self.apply(&wanted, None).await {
+            Err(error) if links_below(&error) => {
+                // A hard link to a file of a lower layer: that one has to be there first.
+                let below = self.image_of(&lower, &source, &info).await?;
+                self.apply(&wanted, Some(&below)).await
+            }
+            other => other,
+        };
+        let size = applied?;
+        let mut document = LayerDocument::new(info, wanted.below.map(|chain| key_of(&chain)), size);
+        document.use_count = 0;
+        document.diff_id = Some(wanted.layer.diff_id);
+        document.chain = Some(wanted.chain);
+        document.blobs = vec![blob.clone()];
+        self.insert(key, document);
+        source.progress(&blob, LayerPhase::Extracted);
+        Ok(())
+    }
+
+    /// The type is spelled out because the extraction of a layer may end up here again.
+    fn image_of<'a>(
+        &'a self,
+        lower: &'a [Wanted],
+        source: &'a Arc<dyn LayerSource>,
+        info: &'a LayerInfo,
+    ) -> BoxFuture<'a, Result<ImmutableRef, CacheError>> {
+        let layers: Vec<ImageLayer> = lower.iter().map(|wanted| wanted.layer.clone()).collect();
+        Box::pin(async move { self.image(&layers, source, info).await })
+    }
+
+    /// Unpacks a layer's archive and returns its size on disk in bytes.
+    async fn apply(
+        &self,
+        wanted: &Wanted,
+        below: Option<&ImmutableRef>,
+    ) -> Result<u64, CacheError> {
+        let ingest = self.snapshotter().ingest(wanted.key()).await?;
+        let archive = self.content().open(&wanted.layer.blob.digest).await?.into_read();
+        let directory = ingest.directory().clone();
+        let view = match below {
+            Some(below) => Some(self.view(below).await?),
+            None => None,
+        };
+        let unpack = move || -> Result<Applied, CacheError> {
+            let below: Option<RootDir> = view.as_ref().map(|view| view.root()).transpose()?;
+            let archive = snapshot::decompress(archive).map_err(CacheError::from_error)?;
+            Ok(snapshot::apply(archive, &directory, below.as_ref())?)
+        };
+        let applied = tasks::blocking("unpack layer", unpack).await??;
+        if applied.diff_id != wanted.layer.diff_id {
+            let (expected, actual) = (wanted.layer.diff_id, applied.diff_id);
+            let blob = wanted.layer.blob.digest;
+            return Err(CacheError::from_error(WrongLayer { blob, expected, actual }));
+        }
+        Ok(ingest.commit().await?.bytes)
+    }
+}
+
+/// A layer with its place in the image.
+#[derive(Debug, Clone)]
+struct Wanted {
+    chain: ChainId,
+    below: Option<ChainId>,
+    layer: ImageLayer,
+}
+
+impl Wanted {
+    fn key(&self) -> LayerKey {
+        key_of(&self.chain)
+    }
+}
+
+fn key_of(chain: &ChainId) -> LayerKey {
+    // 64 hexadecimal digits: always a key.
+    LayerKey::new(&chain.digest().hex()).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+fn links_below(error: &CacheError) -> bool {
+    let CacheError::Part(part) = error else { return false };
+    matches!(part.downcast_ref::<ArchiveError>(), Some(ArchiveError::LinkTarget { .. }))
+}
