@@ -1,0 +1,22 @@
+//! What is done to file trees: looked at, copied, put together, measured, removed.
+//!
+//! A layer is a directory in the format of `overlayfs`: a whiteout is a character device 0:0, an
+//! opaque directory has an attribute that says so. Trees belong to steps, so nothing in them is
+//! trusted: everything is opened relative to its directory and no link is followed.
+
+mod entry;
+mod measure;
+mod sink;
+mod transfer;
+mod unite;
+mod view;
+
+pub(crate) use entry::{is_empty, root_attributes, set_root};
+pub(crate) use measure::measure;
+pub(crate) use sink::{Below, sink};
+pub(crate) use transfer::{Means, transfer};
+pub(crate) use unite::unite;
+pub(crate) use view::View;
+
+/// Called before every change to a layer; an error stops the work there.
+pub(crate) type Pace<'a> = dyn FnMut() -> std::io::Result<()> + 'a;
