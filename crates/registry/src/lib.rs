@@ -1,6 +1,6 @@
 //! The OCI distribution protocol, both directions.
 //!
-//! A [`Registry`] finds, fetches and pushes manifests and blobs; an implementation over HTTP speaks to real ones,
+//! A [`Registry`] finds, fetches and pushes manifests and blobs; [`HttpRegistry`] speaks to real ones,
 //! with mirrors, tokens, retries and resumed transfers. Where credentials come from is the business
 //! of whoever implements [`Credentials`], and where content is kept that of whoever reads the
 //! streams: the crate knows neither sessions nor stores.
@@ -9,6 +9,10 @@ mod config;
 mod credentials;
 mod error;
 mod registry;
+mod retry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod wire;
 
 pub use config::{HostConfig, KeyPair, ProxyConfig, RegistryConfig, Timing};
 pub use credentials::{
@@ -18,3 +22,4 @@ pub use error::{Action, Attempt, RegistryError};
 pub use registry::{
     BlobPush, BlobSource, BlobStream, MANIFEST_LIMIT, Pushed, Registry, Resolved, SentBytes,
 };
+pub use wire::HttpRegistry;
