@@ -3,9 +3,11 @@
 use std::error::Error as _;
 use std::sync::LazyLock;
 
+use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
+use crate::connection::Channel;
 use crate::{Refusal, Session, SessionError};
 
 /// Scheme and authority of every request; no address is behind it.
@@ -13,6 +15,13 @@ pub(crate) static ORIGIN: LazyLock<http::Uri> =
     LazyLock::new(|| http::Uri::from_static("http://localhost"));
 
 impl Session {
+    /// Returns a client for methods whose messages are not those of `proto`.
+    pub(crate) fn grpc(&self) -> Grpc<Channel> {
+        Grpc::with_origin(self.channel(), ORIGIN.clone())
+            .max_decoding_message_size(proto::MAX_MESSAGE_SIZE)
+            .max_encoding_message_size(proto::MAX_MESSAGE_SIZE)
+    }
+
     /// Sorts out why a call failed: the client's refusal, its departure, or a broken stream.
     pub(crate) fn failure(&self, method: &'static str, status: Status) -> SessionError {
         // A status that the client sent has no cause; one that was made on our side has.

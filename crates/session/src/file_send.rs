@@ -1,15 +1,50 @@
 //! One file for the client: an archive that was built.
 
 use std::collections::BTreeMap;
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use crate::{Session, SessionError};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use proto::filesync::BytesMessage;
+use proto::filesync::file_send_client::FileSendClient;
+use tasks::Task;
+use tokio::io::AsyncWrite;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::PollSender;
+use tonic::Request;
+
+use crate::call::{ORIGIN, append};
+use crate::{Refusal, Session, SessionError};
 
 pub(crate) const DIFF_COPY: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 
+/// Which of a build's outputs a call is about.
+pub(crate) const EXPORTER_ID: &str = "buildkit-attachable-exporter-id";
+
+/// Goes before each key of the exporter's response.
+const METADATA_PREFIX: &str = "exporter-md-";
+
+/// The most bytes in one message; clients accept 4 MiB.
+const MESSAGE_SIZE: usize = 256 << 10;
+
+/// How many messages wait for the client before the writer has to.
+const MESSAGES: usize = 8;
+
 /// A file on its way to the client. Dropping it before [`FileSender::finish`] breaks it off.
+///
+/// When a write fails, [`FileSender::finish`] tells why.
 #[derive(Debug)]
 #[must_use = "a file is complete only once it is finished"]
-pub struct FileSender {}
+pub struct FileSender {
+    messages: PollSender<BytesMessage>,
+    call: Task<Result<Outcome, SessionError>>,
+    /// How the call ended, once a write has found that it has.
+    ended: Option<Result<Outcome, SessionError>>,
+}
 
 /// What became of a file that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +62,47 @@ impl Session {
     /// # Errors
     /// Returns [`SessionError::Unsupported`] if the client takes no files. A client that refuses
     /// this one says so only when something is written, or at the end.
-    pub async fn send_file(
+    pub fn send_file(
         &self,
         exporter_id: usize,
         metadata: &BTreeMap<String, String>,
     ) -> Result<FileSender, SessionError> {
-        let _ = (exporter_id, metadata);
-        unimplemented!()
+        self.require(DIFF_COPY)?;
+        let (sender, receiver) = mpsc::channel(MESSAGES);
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        append(request.metadata_mut(), DIFF_COPY, EXPORTER_ID, &exporter_id.to_string())?;
+        for (key, value) in metadata {
+            let key = format!("{METADATA_PREFIX}{key}");
+            append(request.metadata_mut(), DIFF_COPY, &key, value)?;
+        }
+        let call = tasks::spawn("send-file", call(self.clone(), request));
+        Ok(FileSender { messages: PollSender::new(sender), call, ended: None })
+    }
+}
+
+/// Makes the call and waits for its end: the client may not answer before it has everything.
+async fn call(
+    session: Session,
+    request: Request<ReceiverStream<BytesMessage>>,
+) -> Result<Outcome, SessionError> {
+    let mut client = FileSendClient::with_origin(session.channel(), ORIGIN.clone());
+    let ended = match client.diff_copy(request).await {
+        Ok(answer) => {
+            let mut answers = answer.into_inner();
+            loop {
+                match answers.next().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(status)) => break Err(status),
+                    None => break Ok(()),
+                }
+            }
+        }
+        Err(status) => Err(status),
+    };
+    match ended.map_err(|status| session.failure(DIFF_COPY, status)) {
+        Ok(()) => Ok(Outcome::Stored),
+        Err(error) if error.refusal() == Some(Refusal::AlreadyExists) => Ok(Outcome::Skipped),
+        Err(error) => Err(error),
     }
 }
 
@@ -43,6 +112,63 @@ impl FileSender {
     /// # Errors
     /// Returns an error if the client failed, now or while the file was written.
     pub async fn finish(self) -> Result<Outcome, SessionError> {
-        unimplemented!()
+        let Self { messages, call, ended } = self;
+        drop(messages);
+        match ended {
+            Some(ended) => ended,
+            None => joined(call.await),
+        }
+    }
+
+    /// Waits for the end of the call; returns true if the client wants nothing.
+    fn poll_skipped(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.ended.is_none() {
+            self.ended = Some(joined(ready!(Pin::new(&mut self.call).poll(context))));
+        }
+        Poll::Ready(matches!(self.ended, Some(Ok(Outcome::Skipped))))
+    }
+}
+
+fn joined(
+    ended: Result<Result<Outcome, SessionError>, tasks::JoinError>,
+) -> Result<Outcome, SessionError> {
+    ended.unwrap_or_else(|source| {
+        Err(SessionError::Broken { method: DIFF_COPY, source: Box::new(source) })
+    })
+}
+
+impl AsyncWrite for FileSender {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let length = buffer.len().min(MESSAGE_SIZE);
+        let sent = match ready!(self.messages.poll_reserve(context)) {
+            Ok(()) if length == 0 => return Poll::Ready(Ok(0)),
+            Ok(()) => {
+                let data = Bytes::copy_from_slice(&buffer[..length]);
+                self.messages.send_item(BytesMessage { data })
+            }
+            closed => closed,
+        };
+        if sent.is_ok() {
+            return Poll::Ready(Ok(length));
+        }
+        // The call is over. If the client has the file already, the rest goes nowhere.
+        if ready!(self.poll_skipped(context)) {
+            Poll::Ready(Ok(length))
+        } else {
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client stopped")))
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.messages.close();
+        Poll::Ready(Ok(()))
     }
 }

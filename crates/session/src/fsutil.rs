@@ -1,7 +1,20 @@
 //! Trees of files on the wire: the codec, the difference of two trees, and both ends of a transfer.
 
+mod difference;
+mod disk;
+mod index;
+mod order;
+mod packet;
+mod receive;
+mod send;
+mod walk;
+
 use digests::Digest;
 use mount::HostPath;
+
+pub(crate) use packet::{Packet, PacketKind};
+pub(crate) use receive::{ReceiveOptions, Reception, receive};
+pub(crate) use send::{SendPlan, Sending, send, serve};
 
 /// What is compared to find out whether a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

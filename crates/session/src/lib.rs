@@ -16,7 +16,7 @@ mod connection;
 mod content;
 mod error;
 mod file_send;
-pub(crate) mod fsutil;
+mod fsutil;
 mod health;
 mod id;
 mod secrets;

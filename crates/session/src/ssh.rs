@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use mount::HostPath;
 use proto::ssh::ssh_client::SshClient;
 use proto::ssh::{BytesMessage, CheckAgentRequest};
@@ -12,7 +13,6 @@ use tasks::Task;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tokio_util::io::{ReaderStream, StreamReader};
 use tonic::{Request, Streaming};
 
@@ -116,27 +116,27 @@ fn listen(socket: &SshSocket) -> io::Result<UnixListener> {
 
 /// Serves connections until the guard is dropped; they end with it, or with the session.
 async fn accept(session: Session, id: String, listener: UnixListener) {
-    let mut connections = JoinSet::new();
+    let mut connections = FuturesUnordered::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((connection, _)) => {
-                    connections.spawn(relay(session.clone(), id.clone(), connection));
+                    connections.push(relay(&session, &id, connection));
                 }
                 Err(error) => {
                     tracing::warn!(session.id = %session.id(), %error, "ssh forwarding stopped");
                     return;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(()) = connections.next() => {}
             () = session.closed() => return,
         }
     }
 }
 
 /// Joins one connection to the agent; the end of one direction is passed on as a half-close.
-async fn relay(session: Session, id: String, connection: UnixStream) {
-    if let Err(error) = try_relay(&session, &id, connection).await {
+async fn relay(session: &Session, id: &str, connection: UnixStream) {
+    if let Err(error) = try_relay(session, id, connection).await {
         tracing::debug!(session.id = %session.id(), %error, "an ssh connection broke off");
     }
 }
