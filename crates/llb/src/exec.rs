@@ -136,8 +136,8 @@ pub enum CacheSharing {
     Locked,
 }
 
-/// A file with a secret of the client's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+/// A file with a secret of the client's; by default its owner alone may read it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SecretMount {
     /// Which secret.
     pub id: String,
@@ -151,8 +151,14 @@ pub struct SecretMount {
     pub optional: bool,
 }
 
-/// A socket to an SSH agent of the client's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+impl Default for SecretMount {
+    fn default() -> Self {
+        Self { id: String::new(), uid: 0, gid: 0, mode: 0o400, optional: false }
+    }
+}
+
+/// A socket to an SSH agent of the client's; by default its owner alone may use it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SshMount {
     /// Which agent; empty is `default`.
     pub id: String,
@@ -164,6 +170,12 @@ pub struct SshMount {
     pub mode: u32,
     /// Whether the mount is left out when the client lacks the agent.
     pub optional: bool,
+}
+
+impl Default for SshMount {
+    fn default() -> Self {
+        Self { id: String::new(), uid: 0, gid: 0, mode: 0o600, optional: false }
+    }
 }
 
 /// Whether the cache key of a mount is over its input's content.
