@@ -26,7 +26,12 @@ struct State {
     /// Jobs that asked no more to be used, as their client is gone.
     lost: Vec<JobId>,
     history: Vec<Event>,
+    /// When the interval began that was not told to have ended.
     started: Option<Timestamp>,
+    /// Whether work is really going on in it: it may have been stopped.
+    working: bool,
+    /// True if the work turned out not to be needed while it was going on.
+    needless: bool,
     /// True once some work was begun or a cached result was told.
     told: bool,
     /// Vertices that came to the same key and wait for this one's work.
@@ -101,9 +106,17 @@ impl Audience {
         }
     }
 
-    /// Says that the client of `job` is gone, so that the operation does not ask it again.
-    pub(crate) fn lose(&self, job: &JobId) {
-        self.state.lock().lost.push(job.clone());
+    /// Returns true if an operation failed because the job it served is gone, and there is another.
+    /// `before` are the jobs that there were when it began; it serves the first.
+    pub(crate) fn has_lost(&self, before: &[InterestedJob], error: &OpError) -> bool {
+        let was_there = |id: &JobId| before.iter().any(|job| job.id == *id);
+        let lost = error.lost_job().filter(|id| was_there(id));
+        if let Some(id) = lost {
+            self.state.lock().lost.push(id.clone());
+        }
+        let now = self.jobs();
+        let has_left = |job: &InterestedJob| now.iter().all(|other| other.id != job.id);
+        !now.is_empty() && (lost.is_some() || before.first().is_some_and(has_left))
     }
 
     /// Adds a vertex that waits for this one's work: its jobs are told under its own digest.
@@ -120,6 +133,7 @@ impl Audience {
         let mut state = self.state.lock();
         let now = Timestamp::now();
         state.started = Some(now);
+        state.working = true;
         self.tell(&mut state, self.event(Some(now), None, false, None));
         state.followers.iter().for_each(|follower| follower.start());
     }
@@ -127,27 +141,49 @@ impl Audience {
     /// Says that the work ended.
     pub(crate) fn complete(&self, error: Option<&OpError>) {
         let mut state = self.state.lock();
-        let now = Timestamp::now();
-        let started = state.started.take().unwrap_or(now);
         let text = error.map(OpError::full_text);
-        self.tell(&mut state, self.event(Some(started), Some(now), false, text));
+        self.close(&mut state, false, text);
         for follower in std::mem::take(&mut state.followers) {
             follower.complete(error);
         }
     }
 
-    /// Says that the result came from the cache.
-    pub(crate) fn cached(&self) {
+    /// Notes that the work was stopped. Nobody is told: whether it was cancelled or not needed any
+    /// more is seen by what comes next.
+    pub(crate) fn interrupt(&self) {
         let mut state = self.state.lock();
-        let now = Timestamp::now();
-        let started = state.started.take().unwrap_or(now);
-        self.tell(&mut state, self.event(Some(started), Some(now), true, None));
+        state.working = false;
+        for follower in std::mem::take(&mut state.followers) {
+            follower.interrupt();
+        }
+        if state.needless && state.started.is_some() {
+            self.close(&mut state, true, None);
+        }
     }
 
-    /// Returns true if anything was said of the vertex beyond its being there, and no work is open.
-    pub(crate) fn is_closed(&self) -> bool {
-        let state = self.state.lock();
-        state.told && state.started.is_none()
+    /// Says that the result came from the cache.
+    pub(crate) fn cached(&self) {
+        self.close(&mut self.state.lock(), true, None);
+    }
+
+    /// Says that the result would have come from the cache, were it needed: unless work was or is
+    /// being done.
+    pub(crate) fn cached_unless_told(&self) {
+        let mut state = self.state.lock();
+        let is_closed = state.told && state.started.is_none();
+        if state.working {
+            state.needless = true;
+        } else if !is_closed {
+            self.close(&mut state, true, None);
+        }
+    }
+
+    fn close(&self, state: &mut State, cached: bool, error: Option<String>) {
+        let now = Timestamp::now();
+        let started = state.started.take().unwrap_or(now);
+        state.working = false;
+        state.needless = false;
+        self.tell(state, self.event(Some(started), Some(now), cached, error));
     }
 
     fn tell(&self, state: &mut State, vertex: progress::Vertex) {

@@ -59,10 +59,6 @@ impl OpContext {
         Self { audience }
     }
 
-    pub(crate) fn audience(&self) -> &Arc<Audience> {
-        &self.audience
-    }
-
     /// Returns the vertex.
     pub fn vertex(&self) -> &Arc<Vertex> {
         self.audience.vertex()

@@ -70,6 +70,16 @@ name!(LinkKey);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BaseKey(Digest);
 
+/// What identifies work in flight: edges that come to the same are served by one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RunKey(Digest);
+
+impl RunKey {
+    pub(crate) const fn new(digest: Digest) -> Self {
+        Self(digest)
+    }
+}
+
 impl KeyId {
     /// Returns the key of an input by its content.
     pub fn of_content(content: Digest) -> Self {

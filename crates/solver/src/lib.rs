@@ -10,11 +10,17 @@
 
 mod audience;
 mod context;
+mod engine;
 mod error;
+mod graph;
 mod key;
+mod machine;
 mod op;
+mod slot;
 mod solver;
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod vertex;
 
 pub use context::{InterestedJob, JobId, OpContext};
@@ -24,3 +30,8 @@ pub use op::{CacheMap, ContentKey, InputKey, Op, OpResolver};
 pub use solver::{Job, Record, Solver, SolverOptions};
 pub use store::{CacheStore, NewRecord, StoreError};
 pub use vertex::{Edge, Vertex};
+
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod timelines;

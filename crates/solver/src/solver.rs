@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use progress::ProgressSink;
+use tokio::sync::Semaphore;
 
-use crate::{
-    CacheStore, Edge, InterestedJob, JobId, KeyId, LinkKey, OpError, OpResolver, SolveError,
-};
+use crate::engine::Engine;
+use crate::{CacheStore, Edge, InterestedJob, JobId, KeyId, LinkKey, OpResolver, SolveError};
 
 /// Settings of a solver.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,16 +20,14 @@ pub struct SolverOptions {
 
 /// Finds results of edges for any number of jobs, which share equal work. Clones are the same solver.
 pub struct Solver<R> {
-    resolver: Arc<dyn OpResolver<R>>,
-    store: Arc<dyn CacheStore<R>>,
-    options: SolverOptions,
+    engine: Arc<Engine<R>>,
 }
 
 /// One client's part in the graph. Results stay valid until the job drops. Dropping it ends its
 /// progress (what was begun and not completed is told as cancelled), so close its feed after that.
 #[must_use = "results are released when the job is dropped"]
-pub struct Job<R> {
-    solver: Solver<R>,
+pub struct Job<R: Clone + Send + Sync + 'static> {
+    engine: Arc<Engine<R>>,
     who: InterestedJob,
     feed: Arc<dyn ProgressSink>,
 }
@@ -50,32 +49,34 @@ pub struct Record<R> {
 
 impl<R> Clone for Solver<R> {
     fn clone(&self) -> Self {
-        Self { resolver: self.resolver.clone(), store: self.store.clone(), options: self.options }
+        Self { engine: self.engine.clone() }
     }
 }
 
-impl<R: Clone + Send + Sync + std::fmt::Debug + 'static> Solver<R> {
+impl<R: Clone + Send + Sync + 'static> Solver<R> {
     /// Returns a solver with an empty graph.
     pub fn new(
         resolver: Arc<dyn OpResolver<R>>,
         store: Arc<dyn CacheStore<R>>,
         options: SolverOptions,
     ) -> Self {
-        Self { resolver, store, options }
+        let permits = options.max_parallelism.map(Semaphore::new);
+        let state = Mutex::default();
+        Self { engine: Arc::new(Engine { resolver, store, permits, state }) }
     }
 
-    /// Opens a job. `tag` is handed to the operations it wants, see [`InterestedJob`].
+    /// Opens a job; no other open job may have the same id. `tag` is handed to the operations it wants, see [`InterestedJob`].
     pub fn job(
         &self,
         id: JobId,
         feed: Arc<dyn ProgressSink>,
         tag: Arc<dyn Any + Send + Sync>,
     ) -> Job<R> {
-        Job { solver: self.clone(), who: InterestedJob { id, tag }, feed }
+        Job { engine: self.engine.clone(), who: InterestedJob { id, tag }, feed }
     }
 }
 
-impl<R: Clone + Send + Sync + std::fmt::Debug + 'static> Job<R> {
+impl<R: Clone + Send + Sync + 'static> Job<R> {
     /// Returns the job's name.
     pub fn id(&self) -> &JobId {
         &self.who.id
@@ -87,18 +88,19 @@ impl<R: Clone + Send + Sync + std::fmt::Debug + 'static> Job<R> {
     /// # Errors
     /// Returns the error of the first vertex that failed.
     pub async fn build(&self, edge: Edge) -> Result<R, SolveError> {
-        let _ = (&self.solver, &self.feed);
-        Err(SolveError {
-            vertex: edge.vertex.digest,
-            name: edge.vertex.name.clone(),
-            source: OpError::cancelled(),
-        })
+        let waiting = self.engine.begin(&self.who, &self.feed, &edge);
+        waiting.answer(&edge.vertex).await
     }
 
     /// Returns the keys of `edge` and of everything below it that this job has solved, inputs before
     /// those who use them, `edge` last. Empty if `edge` was not built.
     pub fn records(&self, edge: &Edge) -> Vec<Record<R>> {
-        let _ = edge;
-        Vec::new()
+        self.engine.records(edge)
+    }
+}
+
+impl<R: Clone + Send + Sync + 'static> Drop for Job<R> {
+    fn drop(&mut self) {
+        self.engine.leave(&self.who.id);
     }
 }
