@@ -94,6 +94,8 @@ struct Node<R> {
 struct EdgeState<R> {
     machine: EdgeMachine<R>,
     askers: HashMap<Asker, Goal>,
+    /// The furthest goal of the askers; the machine hears of it in its turn.
+    wanted: Goal,
     /// What the askers were told last.
     told: (Goal, usize, bool),
     works: Vec<WorkId>,
@@ -257,6 +259,7 @@ impl<R: Clone> Graph<R> {
         Some(node.edges.entry(id.output).or_insert_with(|| EdgeState {
             machine: EdgeMachine::new(id.output, inputs, ignore),
             askers: HashMap::new(),
+            wanted: Goal::Nothing,
             told: (Goal::Nothing, 0, false),
             works: Vec::new(),
         }))
@@ -486,7 +489,8 @@ impl<R: Clone> Graph<R> {
             edge.askers.insert(asker, goal);
         }
         let furthest = edge.askers.values().max().copied().unwrap_or_default();
-        let changed = furthest != edge.machine.goal();
+        let changed = furthest != edge.wanted;
+        edge.wanted = furthest;
         let news = (goal > Goal::Nothing).then(|| edge.news()).flatten();
         if changed {
             self.queue.push_back((id, Event::Wanted(furthest)));

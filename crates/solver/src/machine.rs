@@ -183,10 +183,6 @@ impl<R: Clone> EdgeMachine<R> {
         effects
     }
 
-    pub(crate) const fn goal(&self) -> Goal {
-        self.goal
-    }
-
     pub(crate) const fn level(&self) -> Goal {
         self.level
     }
