@@ -1,6 +1,10 @@
 //! Between a layer and an OCI layer archive.
 
 mod apply;
+mod format;
+mod header;
+mod reader;
+mod target;
 mod write;
 
 use std::io;

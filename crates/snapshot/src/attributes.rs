@@ -7,7 +7,10 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::PathBuf;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    utimensat,
+};
 use rustix::io::Errno;
 
 /// Extended attributes, sorted by name.
@@ -112,4 +115,62 @@ fn mark(directory: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> Result<(), Err
         Err(Errno::PERM) => set_xattr(directory, name, OPAQUE[1], value),
         done => done,
     }
+}
+
+/// All that is said of a file besides its content and its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Attributes {
+    pub(crate) file_type: FileType,
+    /// Permission bits with setuid, setgid and sticky.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) times: Timestamps,
+    pub(crate) xattrs: Xattrs,
+}
+
+impl Attributes {
+    /// Returns the attributes of a file that was looked at.
+    pub(crate) fn of(stat: &Stat, xattrs: Xattrs) -> Self {
+        Self {
+            file_type: FileType::from_raw_mode(stat.st_mode),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            times: Timestamps {
+                last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
+                last_modification: modified(stat),
+            },
+            xattrs,
+        }
+    }
+
+    /// Gives the attributes to a file. The order matters: a change of owner takes the setuid bit and
+    /// the capabilities away, and every change is a change of times.
+    pub(crate) fn give(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        if self.file_type != FileType::Symlink {
+            chmodat(directory, name, Mode::from_raw_mode(self.mode), AtFlags::empty())?;
+        }
+        for (key, value) in &self.xattrs {
+            match set_xattr(directory, name, key, value) {
+                // The file system, or the kind of file, has no such attributes.
+                Err(Errno::OPNOTSUPP) => {}
+                Err(Errno::PERM) if self.file_type == FileType::Symlink => {}
+                done => done?,
+            }
+        }
+        self.give_times(directory, name)
+    }
+
+    /// Gives only the times: again, after something was made in a directory.
+    pub(crate) fn give_times(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+        utimensat(directory, name, &self.times, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+/// Returns when a file was last modified.
+pub(crate) fn modified(stat: &Stat) -> Timespec {
+    Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ }
 }

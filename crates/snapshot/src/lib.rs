@@ -16,8 +16,10 @@ mod compression;
 mod copy;
 mod diff;
 mod key;
+mod node;
 mod overlay;
 mod probe;
+mod settle;
 mod snapshotter;
 mod store;
 #[cfg(any(test, feature = "testing"))]

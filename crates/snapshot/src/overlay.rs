@@ -1,14 +1,24 @@
 //! Stacks shown by the kernel's overlay file system.
 
-use mount::HostPath;
+use std::sync::Arc;
 
-use crate::{ActiveLayer, LayerIngest, Snapshotter, Usage, View};
-use crate::{LayerKey, SnapshotError};
 use async_trait::async_trait;
+use mount::detached::OVERLAY_MAX_LOWER;
+use mount::{HostPath, Mount, MountSource, OverlayUpper};
+
+use crate::snapshotter::ActiveSink;
+use crate::store::{Store, Unfinished, remove_later};
+use crate::{ActiveLayer, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View};
 
 /// Shows stacks as overlays: to prepare and to view costs the same for any size of tree.
+///
+/// A stack of one plain layer, and a layer over the empty stack, are shown as the directory itself.
+/// One process at a time may have a root open, because opening it sweeps what the last one left
+/// unfinished.
 #[derive(Debug)]
-pub struct OverlaySnapshotter {}
+pub struct OverlaySnapshotter {
+    store: Arc<Store>,
+}
 
 impl OverlaySnapshotter {
     /// Opens the layers in `root`, creates it if it is not there, and sweeps what was not finished.
@@ -16,42 +26,127 @@ impl OverlaySnapshotter {
     /// # Errors
     /// Returns an error if `root` cannot be made or listed.
     pub async fn open(root: HostPath) -> Result<Self, SnapshotError> {
-        todo!()
+        let (store, gone) = tasks::blocking("open layers", move || Store::open(root)).await??;
+        remove_later(gone);
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// Runs blocking `work` on the store.
+    async fn with<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Arc<Store>) -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, SnapshotError> {
+        let store = self.store.clone();
+        tasks::blocking(name, move || work(&store)).await?
     }
 }
 
-#[async_trait::async_trait]
-impl crate::Snapshotter for OverlaySnapshotter {
+#[async_trait]
+impl Snapshotter for OverlaySnapshotter {
     async fn prepare(
         &self,
-        layer: crate::LayerKey,
-        stack: &[crate::LayerKey],
-    ) -> Result<crate::ActiveLayer, SnapshotError> {
-        todo!()
+        layer: LayerKey,
+        stack: &[LayerKey],
+    ) -> Result<ActiveLayer, SnapshotError> {
+        let lower = lower(&self.store, stack)?;
+        self.with("prepare layer", move |store| {
+            let unfinished = store.create(layer, lower.first())?;
+            Ok(active(unfinished, lower))
+        })
+        .await
     }
+
     async fn resume(
         &self,
-        layer: crate::LayerKey,
-        stack: &[crate::LayerKey],
-    ) -> Result<crate::ActiveLayer, SnapshotError> {
-        todo!()
+        layer: LayerKey,
+        stack: &[LayerKey],
+    ) -> Result<ActiveLayer, SnapshotError> {
+        let lower = lower(&self.store, stack)?;
+        self.with("resume layer", move |store| Ok(active(store.resume(layer)?, lower))).await
     }
-    async fn view(&self, stack: &[crate::LayerKey]) -> Result<crate::View, SnapshotError> {
-        todo!()
+
+    async fn view(&self, stack: &[LayerKey]) -> Result<View, SnapshotError> {
+        let mut lower = lower(&self.store, stack)?;
+        let mount = match (stack, lower.as_slice()) {
+            ([], _) => Mount::bind(self.store.empty()),
+            ([only], [directory]) => {
+                let (only, directory) = (only.clone(), directory.clone());
+                let record = self.with("look at layer", move |store| store.record(&only)).await?;
+                if record.plain {
+                    Mount::bind(directory)
+                } else {
+                    // An overlay that is not written to has at least two directories.
+                    overlay(vec![directory, self.store.empty()], None)
+                }
+            }
+            _ => overlay(std::mem::take(&mut lower), None),
+        };
+        Ok(View::new(mount.read_only(), None))
     }
-    async fn ingest(&self, layer: crate::LayerKey) -> Result<crate::LayerIngest, SnapshotError> {
-        todo!()
+
+    async fn ingest(&self, layer: LayerKey) -> Result<LayerIngest, SnapshotError> {
+        let unfinished = self.with("start layer", move |store| store.create(layer, None)).await?;
+        Ok(LayerIngest::new(unfinished.key().clone(), unfinished.fs(), Box::new(Sink(unfinished))))
     }
-    async fn remove(&self, layer: &crate::LayerKey) -> Result<(), SnapshotError> {
-        todo!()
+
+    async fn remove(&self, layer: &LayerKey) -> Result<(), SnapshotError> {
+        let layer = layer.clone();
+        let gone = self.with("remove layer", move |store| store.remove(&layer)).await?;
+        remove_later(vec![gone]);
+        Ok(())
     }
-    async fn usage(&self, layer: &crate::LayerKey) -> Result<crate::Usage, SnapshotError> {
-        todo!()
+
+    async fn usage(&self, layer: &LayerKey) -> Result<Usage, SnapshotError> {
+        let layer = layer.clone();
+        let record = self.with("look at layer", move |store| store.record(&layer)).await?;
+        Ok(record.usage)
     }
-    async fn layers(&self) -> Result<Vec<crate::LayerKey>, SnapshotError> {
-        todo!()
+
+    async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError> {
+        Ok(self.store.keys())
     }
+
     async fn sync(&self) -> Result<(), SnapshotError> {
-        todo!()
+        self.with("sync layers", |store| store.sync()).await
+    }
+}
+
+/// Returns the directories of a stack, topmost first.
+fn lower(store: &Store, stack: &[LayerKey]) -> Result<Vec<HostPath>, SnapshotError> {
+    if stack.len() > OVERLAY_MAX_LOWER {
+        return Err(SnapshotError::TooHigh { layers: stack.len(), limit: OVERLAY_MAX_LOWER });
+    }
+    let mut directories = store.stack(stack)?;
+    directories.reverse();
+    Ok(directories)
+}
+
+fn active(unfinished: Unfinished, lower: Vec<HostPath>) -> ActiveLayer {
+    let mount = if lower.is_empty() {
+        Mount::bind(unfinished.fs())
+    } else {
+        let upper = OverlayUpper { upper: unfinished.fs(), work: unfinished.work() };
+        overlay(lower, Some(upper))
+    };
+    ActiveLayer::new(unfinished.key().clone(), mount, Box::new(Sink(unfinished)))
+}
+
+fn overlay(lower: Vec<HostPath>, upper: Option<OverlayUpper>) -> Mount {
+    Mount { source: MountSource::Overlay { lower, upper }, readonly: false }
+}
+
+/// An unfinished layer whose directory is the layer.
+#[derive(Debug)]
+struct Sink(Unfinished);
+
+#[async_trait]
+impl ActiveSink for Sink {
+    async fn commit(self: Box<Self>) -> Result<Usage, SnapshotError> {
+        tasks::blocking("commit layer", move || self.0.commit()).await?
+    }
+
+    async fn keep(self: Box<Self>) -> Result<(), SnapshotError> {
+        tasks::blocking("keep layer", move || self.0.keep()).await?
     }
 }

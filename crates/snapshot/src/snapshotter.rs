@@ -13,7 +13,7 @@ use crate::LayerKey;
 /// Keeps layers, and shows stacks of them as trees. Stacks are slices of keys, lowest first.
 ///
 /// A layer is *active* (being written, discarded when its guard is dropped), then *committed* (it
-/// never changes again, and may be part of stacks) or *kept* (it may be resumed). A committed layer is
+/// never changes again, and may be part of stacks) or *kept* (it waits to be resumed). A committed layer is
 /// whole or not there, at any instant: `kill -9` loses only what was active. A power loss may also lose
 /// layers that were committed since the last [`Snapshotter::sync`]; such a layer is then gone from
 /// [`Snapshotter::layers`], never there in part.
@@ -29,10 +29,13 @@ pub trait Snapshotter: Send + Sync + Debug {
         stack: &[LayerKey],
     ) -> Result<ActiveLayer, SnapshotError>;
 
-    /// Opens a kept layer for writing again, over the same `stack`.
+    /// Opens a kept or committed layer for writing again, over the same `stack`. From now on it is a
+    /// kept layer: if the guard is dropped, or the process dies, it stays as it was written so far.
+    ///
+    /// A committed layer may be resumed only while it is in no view and below no active layer.
     ///
     /// # Errors
-    /// Returns an error if `layer` is not kept, or a layer of `stack` is not committed.
+    /// Returns an error if `layer` is not kept or committed, or a layer of `stack` is not committed.
     async fn resume(
         &self,
         layer: LayerKey,
@@ -60,7 +63,7 @@ pub trait Snapshotter: Send + Sync + Debug {
     /// Returns an error if there is no such layer, or it is active.
     async fn remove(&self, layer: &LayerKey) -> Result<(), SnapshotError>;
 
-    /// Returns the space a committed or kept layer takes, as it was counted when it got that state.
+    /// Returns the space a layer takes: a committed one as it was counted then, a kept one as it is.
     ///
     /// # Errors
     /// Returns an error if there is no such layer.
@@ -90,10 +93,11 @@ pub trait ActiveSink: Send + Sync {
     async fn commit(self: Box<Self>) -> Result<Usage, SnapshotError>;
 
     /// Ends the layer as kept.
-    async fn keep(self: Box<Self>) -> Result<Usage, SnapshotError>;
+    async fn keep(self: Box<Self>) -> Result<(), SnapshotError>;
 }
 
-/// A layer that is being written. Dropping it discards the layer, in the background.
+/// A layer that is being written. Dropping it discards the layer, in the background; a layer that was
+/// resumed stays kept.
 #[must_use = "an active layer is discarded when it is dropped"]
 pub struct ActiveLayer {
     key: LayerKey,
@@ -130,7 +134,7 @@ impl ActiveLayer {
     ///
     /// # Errors
     /// Returns an error if the file system refuses; the layer is discarded then.
-    pub async fn keep(self) -> Result<Usage, SnapshotError> {
+    pub async fn keep(self) -> Result<(), SnapshotError> {
         self.sink.keep().await
     }
 }

@@ -231,7 +231,17 @@ pub(crate) fn names(directory: &OwnedFd) -> Result<Vec<OsString>, Errno> {
     Ok(names)
 }
 
-impl Entry<'_> {
+impl<'w> Entry<'w> {
+    /// Takes a file that was found without a walk.
+    pub(crate) const fn new(
+        path: &'w Path,
+        parent: BorrowedFd<'w>,
+        name: &'w OsStr,
+        stat: &'w Stat,
+    ) -> Self {
+        Self { path, parent, name, stat }
+    }
+
     /// Returns the path from the root of the walk.
     pub fn path(&self) -> &Path {
         self.path
