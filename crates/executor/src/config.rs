@@ -1,17 +1,14 @@
 //! How an executor is set up, as a value.
 
 use mount::HostPath;
+use serde::{Deserialize, Serialize};
 
 /// What the production executor needs to know of its surroundings.
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
-    /// A directory of the executor's own, created if missing. It holds nothing that must survive.
-    ///
-    /// ```text
-    /// <state_dir>/
-    ///   scratch/        an empty directory: mounts are assembled on it, in private namespaces only
-    ///   cgroup          the name under which this directory's cgroups are found again
-    /// ```
+    /// A directory of the executor's own, created if missing. It holds nothing that must survive: an
+    /// empty directory `scratch`, on which mounts are assembled in private namespaces only. Its path
+    /// gives this executor's cgroups their name.
     pub state_dir: HostPath,
     /// The program that sets up a process.
     pub helper: HelperProgram,
@@ -36,7 +33,7 @@ impl ExecutorConfig {
     }
 }
 
-/// The program that sets up a process. Its `main` calls `executor::run_if_helper` first.
+/// The program that sets up a process. Its `main` calls [`run_if_helper`](crate::run_if_helper) first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HelperProgram {
     /// The running program itself.
@@ -55,7 +52,7 @@ pub enum SandboxNetwork {
 }
 
 /// Name resolution inside containers; what is empty comes from the host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
     /// Addresses for `nameserver` lines.
     pub nameservers: Vec<String>,

@@ -2,8 +2,7 @@
 //!
 //! An [`Executor`] takes a [`ProcessSpec`] and a [`ProcessIo`] and gives back a [`Running`] guard. It
 //! knows nothing of images, snapshots, sessions or the build graph: whoever calls it has already
-//! decided what is mounted where. The production implementation starts processes of Linux without a
-//! runtime of others; the strict fake for tests is behind the `testing` feature.
+//! decided what is mounted where. [`LinuxExecutor`] is the production implementation; the strict fake for tests is behind the `testing` feature.
 
 mod config;
 mod error;
@@ -11,6 +10,7 @@ mod executor;
 mod id;
 mod io;
 mod limits;
+mod linux;
 mod mounts;
 mod process;
 mod secret;
@@ -23,6 +23,7 @@ pub use executor::{Executor, Running};
 pub use id::{ContainerId, ContainerIdError};
 pub use io::{Input, Output, ProcessIo};
 pub use limits::{LimitName, LimitNameError, Resources, Ulimit};
+pub use linux::{LinuxExecutor, run_if_helper};
 pub use mounts::GuestMount;
 pub use process::{ExitStatus, TerminalSize};
 pub use secret::SecretBytes;

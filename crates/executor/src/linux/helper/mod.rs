@@ -1,0 +1,111 @@
+//! The helper program: what the daemon's binary is when it is started by an executor.
+//!
+//! It is small, has one thread, and forks. The first process, the *nursery*, only waits for orders to
+//! fork a *keeper*. A keeper serves one connection, and one process: it creates the namespaces, whose
+//! first process (the *child*) prepares itself from inside and becomes the command; then the keeper
+//! waits for it, cleans up and reports. Whoever closes the connection orders the kill; so when the
+//! daemon dies, however it dies, every keeper sees it and nothing is left.
+
+mod attach;
+mod bench;
+mod child;
+mod credentials;
+mod entries;
+mod keeper;
+mod lookup;
+mod names;
+mod points;
+mod reason;
+mod stubs;
+mod tree;
+mod user;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use super::seccomp;
+use super::sys::{self, Side, SingleThreaded};
+
+/// The name by which the helper knows itself.
+pub(crate) const HELPER_NAME: &str = "larder-step";
+
+/// Does the helper's work and does not return, if this process was started as an executor's helper;
+/// returns at once if not. To be called first thing in `main`, before any thread is started.
+pub fn run_if_helper() {
+    if std::env::args_os().next().is_none_or(|name| name != HELPER_NAME) {
+        return;
+    }
+    let code = match nursery() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("larder-step: {error}");
+            1
+        }
+    };
+    sys::exit_now(code);
+}
+
+/// What every keeper inherits.
+#[derive(Debug)]
+pub(super) struct Inheritance {
+    /// This process may fork.
+    pub witness: SingleThreaded,
+    /// The system call filter, made once.
+    pub filter: Vec<seccomp::Instruction>,
+}
+
+fn nursery() -> io::Result<()> {
+    let witness = SingleThreaded::check()?.ok_or_else(|| {
+        io::Error::other("called after a thread was started: call `run_if_helper` first in `main`")
+    })?;
+    // A terminal's or a service manager's signals are for the daemon, which may want to drain.
+    rustix::process::setsid()?;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        sys::set_signal(signal, sys::Disposition::Ignore);
+    }
+    // Keepers are reaped by nobody.
+    sys::set_signal(libc::SIGCHLD, sys::Disposition::Ignore);
+    rustix::process::chdir("/")?;
+    let _ = rustix::thread::set_name(c"larder-step");
+    let orders = take_stdin()?;
+    let inheritance = Inheritance { witness, filter: seccomp::filter() };
+    while let Some(connection) = next_connection(&orders)? {
+        match sys::fork(&inheritance.witness) {
+            Ok(Side::Child) => {
+                drop(orders);
+                sys::set_signal(libc::SIGCHLD, sys::Disposition::Default);
+                keeper::keep(&inheritance, connection, None);
+                sys::exit_now(0);
+            }
+            Ok(Side::Parent(())) => {}
+            // The daemon sees its connection close.
+            Err(error) => eprintln!("larder-step: cannot fork: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Takes the socket on which orders come, and leaves an empty standard input.
+fn take_stdin() -> io::Result<OwnedFd> {
+    let orders = io::stdin().as_fd().try_clone_to_owned()?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(orders)
+}
+
+/// Waits for the next order, one byte and a connection; none when the daemon is gone.
+fn next_connection(orders: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    loop {
+        let mut descriptors = Vec::new();
+        match super::frame::receive_some(orders.as_fd(), &mut [0], &mut descriptors) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {
+                if let Some(connection) = descriptors.pop() {
+                    return Ok(Some(connection));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the daemon and its helper say to each other.
+
+use mount::{GuestPath, HostPath, Mount};
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::CgroupPlan;
+use crate::{
+    ContainerId, DnsConfig, ExitStatus, ExtraHost, Security, SetupError, Ulimit, UserSpec,
+};
+
+/// The first message to a keeper: what it is to keep. The process's standard streams come along,
+/// three, or none if it gets a terminal.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// A container and its first process.
+    Start(Box<ContainerPlan>),
+    /// A further process in the container of the keeper that this one comes from.
+    Exec(Box<ProcessPlan>),
+}
+
+/// Every later message to a keeper. Its end is the order to kill.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Let another keeper serve the connection that comes along.
+    Keep,
+}
+
+/// What a keeper says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The process runs. A descriptor of it comes along, and its terminal's if it has one.
+    Started,
+    /// It could not be started, and nothing is left of the attempt.
+    Failed(SetupError),
+    /// It ended, and nothing is left of it.
+    Exited(ExitStatus),
+}
+
+/// A container, described for the helper: every choice is made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerPlan {
+    pub id: ContainerId,
+    /// An empty directory to assemble mounts on.
+    pub scratch: HostPath,
+    pub root: Mount,
+    pub root_readonly: bool,
+    pub mounts: Vec<(GuestPath, PlannedMount)>,
+    pub remove_stub_parents: bool,
+    pub own_network: bool,
+    pub hostname: String,
+    pub extra_hosts: Vec<ExtraHost>,
+    pub dns: DnsConfig,
+    pub cgroup: Option<CgroupPlan>,
+    /// True to show the container its own cgroup as the root.
+    pub cgroup_namespace: bool,
+    pub shm_size: u64,
+    pub process: ProcessPlan,
+}
+
+/// A process, described for the helper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProcessPlan {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: GuestPath,
+    pub user: UserSpec,
+    pub security: Security,
+    pub ulimits: Vec<Ulimit>,
+    pub tty: bool,
+}
+
+/// A mount, described for the helper. The content of files is in the frame's raw bytes, one after the
+/// other.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum PlannedMount {
+    Mount { mount: Mount, selector: GuestPath },
+    Tmpfs { size: Option<u64>, mode: u32 },
+    File { length: usize, mode: u32, uid: u32, gid: u32 },
+    Socket { path: HostPath },
+}

@@ -1,0 +1,225 @@
+//! Rules, compiled for the kernel's classic packet filter machine.
+
+use super::rules::{NAMESPACE_FLAGS, PERSONALITIES, REFUSED_FAMILIES, Rule, Rules, native};
+
+/// One instruction of the filter machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    /// What it does.
+    pub code: u16,
+    /// How many instructions are skipped if its condition holds.
+    pub jump_true: u8,
+    /// How many if it does not.
+    pub jump_false: u8,
+    /// Its operand.
+    pub value: u32,
+}
+
+// BPF_LD | BPF_W | BPF_ABS, and the others of <linux/filter.h>.
+const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const JUMP_IF_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+// Offsets in `struct seccomp_data`; both architectures are little-endian, so an argument's low half
+// comes first.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const FIRST_ARGUMENT: u32 = 16;
+const FIRST_ARGUMENT_HIGH: u32 = 20;
+
+const ALLOW: u32 = 0x7FFF_0000;
+const ERRNO: u32 = 0x0005_0000;
+const KILL: u32 = 0x8000_0000;
+
+/// Returns the filter for this machine.
+pub(crate) fn filter() -> Vec<Instruction> {
+    compile(&native())
+}
+
+fn compile(architectures: &[Rules]) -> Vec<Instruction> {
+    let mut program = vec![plain(LOAD, ARCHITECTURE)];
+    for rules in architectures {
+        let mut block = vec![plain(LOAD, NUMBER)];
+        block.extend(search(&ranges(&rules.by_number)));
+        // Skipping a block is a long jump: conditional ones reach 255 instructions.
+        program.push(branch(JUMP_IF_EQUAL, rules.architecture, 1, 0));
+        program.push(plain(JUMP, block.len() as u32));
+        program.extend(block);
+    }
+    program.push(plain(RETURN, KILL));
+    program
+}
+
+/// A run of numbers that have one rule: from here to the next range's start.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    start: u32,
+    rule: Rule,
+}
+
+fn ranges(by_number: &[Rule]) -> Vec<Range> {
+    let beyond = Rule::Fail(libc::ENOSYS as u16);
+    let mut ranges: Vec<Range> = Vec::new();
+    for (start, rule) in (0..).zip(by_number.iter().copied().chain([beyond])) {
+        if ranges.last().is_none_or(|range| range.rule != rule) {
+            ranges.push(Range { start, rule });
+        }
+    }
+    ranges
+}
+
+/// Finds the range of the loaded number by halving; never empty.
+fn search(ranges: &[Range]) -> Vec<Instruction> {
+    if let [only] = ranges {
+        return verdict(only.rule);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (low_code, high_code) = (search(low), search(high));
+    let boundary = high.first().map_or(0, |range| range.start);
+    let mut code = match u8::try_from(low_code.len()) {
+        Ok(skip) => vec![branch(JUMP_IF_AT_LEAST, boundary, skip, 0)],
+        Err(_) => {
+            vec![branch(JUMP_IF_AT_LEAST, boundary, 0, 1), plain(JUMP, low_code.len() as u32)]
+        }
+    };
+    code.extend(low_code);
+    code.extend(high_code);
+    code
+}
+
+fn verdict(rule: Rule) -> Vec<Instruction> {
+    match rule {
+        Rule::Allow => vec![plain(RETURN, ALLOW)],
+        Rule::Fail(errno) => vec![fail(errno)],
+        Rule::Socket => {
+            let mut code = vec![plain(LOAD, FIRST_ARGUMENT)];
+            for family in REFUSED_FAMILIES {
+                code.extend([branch(JUMP_IF_EQUAL, family, 0, 1), fail(libc::EPERM as u16)]);
+            }
+            code.push(plain(RETURN, ALLOW));
+            code
+        }
+        Rule::Personality => {
+            let mut code = vec![
+                plain(LOAD, FIRST_ARGUMENT_HIGH),
+                branch(JUMP_IF_EQUAL, 0, 1, 0),
+                fail(libc::EPERM as u16),
+                plain(LOAD, FIRST_ARGUMENT),
+            ];
+            for personality in PERSONALITIES {
+                code.extend([branch(JUMP_IF_EQUAL, personality, 0, 1), plain(RETURN, ALLOW)]);
+            }
+            code.push(fail(libc::EPERM as u16));
+            code
+        }
+        Rule::Clone => vec![
+            plain(LOAD, FIRST_ARGUMENT),
+            branch(JUMP_IF_ANY_BIT, NAMESPACE_FLAGS, 0, 1),
+            fail(libc::EPERM as u16),
+            plain(RETURN, ALLOW),
+        ],
+    }
+}
+
+const fn plain(code: u16, value: u32) -> Instruction {
+    Instruction { code, jump_true: 0, jump_false: 0, value }
+}
+
+const fn branch(code: u16, value: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction { code, jump_true, jump_false, value }
+}
+
+fn fail(errno: u16) -> Instruction {
+    plain(RETURN, ERRNO | u32::from(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a filter as the kernel would.
+    fn run(program: &[Instruction], architecture: u32, number: u32, argument: u64) -> u32 {
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let i = program[at];
+            at += 1;
+            let condition = match i.code {
+                LOAD => {
+                    accumulator = match i.value {
+                        NUMBER => number,
+                        ARCHITECTURE => architecture,
+                        FIRST_ARGUMENT => argument as u32,
+                        FIRST_ARGUMENT_HIGH => (argument >> 32) as u32,
+                        other => panic!("offset {other}"),
+                    };
+                    continue;
+                }
+                JUMP => {
+                    at += i.value as usize;
+                    continue;
+                }
+                RETURN => return i.value,
+                JUMP_IF_EQUAL => accumulator == i.value,
+                JUMP_IF_AT_LEAST => accumulator >= i.value,
+                JUMP_IF_ANY_BIT => accumulator & i.value != 0,
+                other => panic!("code {other}"),
+            };
+            at += usize::from(if condition { i.jump_true } else { i.jump_false });
+        }
+    }
+
+    #[test]
+    fn every_number_gets_its_rule() {
+        let program = filter();
+        for rules in native() {
+            for (number, rule) in (0..).zip(&rules.by_number) {
+                let got = run(&program, rules.architecture, number, 0);
+                let want = match rule {
+                    Rule::Fail(errno) => ERRNO | u32::from(*errno),
+                    Rule::Allow | Rule::Socket | Rule::Personality | Rule::Clone => ALLOW,
+                };
+                assert_eq!(got, want, "{number} of {:x}", rules.architecture);
+            }
+            // Newer calls, and those of the x32 kind, look as if the kernel were older.
+            for number in [rules.by_number.len() as u32, 0x4000_0000, u32::MAX] {
+                let got = run(&program, rules.architecture, number, 0);
+                assert_eq!(got, ERRNO | libc::ENOSYS as u32);
+            }
+        }
+        assert_eq!(run(&program, 0x1234, 0, 0), KILL);
+    }
+
+    #[test]
+    fn arguments_are_looked_at() {
+        let program = filter();
+        for rules in native() {
+            let number = |rule: Rule| {
+                rules.by_number.iter().position(|other| *other == rule).unwrap() as u32
+            };
+            let allowed = |rule: Rule, argument: u64| {
+                run(&program, rules.architecture, number(rule), argument) == ALLOW
+            };
+            for (family, expected) in [(2, true), (10, true), (38, false), (39, true), (40, false)]
+            {
+                assert_eq!(allowed(Rule::Socket, family), expected, "family {family}");
+            }
+            for (personality, expected) in
+                [(0, true), (8, true), (0xFFFF_FFFF, true), (4, false), (1 << 32, false)]
+            {
+                assert_eq!(allowed(Rule::Personality, personality), expected);
+            }
+            assert!(allowed(Rule::Clone, 17));
+            assert!(!allowed(Rule::Clone, 17 | libc::CLONE_NEWUSER as u64));
+        }
+    }
+
+    #[test]
+    fn the_filter_is_short() {
+        // A list of comparisons would have more than 1400 instructions.
+        let length = filter().len();
+        assert!(length < 500, "{length} instructions");
+    }
+}

@@ -1,0 +1,78 @@
+//! What is allowed, by number, for one architecture.
+
+use std::str::FromStr;
+
+use super::table::{ALLOWED, ALLOWED_HERE};
+
+/// What happens to a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// It is made.
+    Allow,
+    /// It fails with this error number.
+    Fail(u16),
+    /// `socket`: families that reach the host's kernel services or its virtual machine are refused.
+    Socket,
+    /// `personality`: only the usual ones, and the question which it is.
+    Personality,
+    /// `clone`: not into new namespaces.
+    Clone,
+}
+
+/// Flags of `clone` that create namespaces.
+pub(crate) const NAMESPACE_FLAGS: u32 = 0x7E02_0000;
+/// Socket families that are refused: the kernel's crypto interface and virtual machine sockets.
+pub(crate) const REFUSED_FAMILIES: [u32; 2] = [38, 40];
+/// Personalities that may be set: Linux, with or without an old-style `uname`, 32 bit, and a query.
+pub(crate) const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
+
+/// The rules of one architecture, by number.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// The kernel's `AUDIT_ARCH_…`.
+    pub architecture: u32,
+    /// One rule for each number from 0 to the newest known; any beyond fails with `ENOSYS`, so that
+    /// programs fall back as on an older kernel.
+    pub by_number: Vec<Rule>,
+}
+
+/// Returns the rules for a 64-bit process and, where the kernel runs them, for 32-bit ones.
+pub(crate) fn native() -> Vec<Rules> {
+    #[cfg(target_arch = "x86_64")]
+    return vec![
+        rules::<syscalls::x86_64::Sysno>(0xC000_003E, |name| name as usize, 469),
+        rules::<syscalls::x86::Sysno>(0x4000_0003, |name| name as usize, 469),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    return vec![
+        rules::<syscalls::aarch64::Sysno>(0xC000_00B7, |name| name as usize, 469),
+        arm_with_private_calls(),
+    ];
+}
+
+/// 32-bit ARM has calls of its own far beyond the others; the few that are needed sit in a table of
+/// the kernel's, above the numbers that are known by name.
+#[cfg(target_arch = "aarch64")]
+fn arm_with_private_calls() -> Rules {
+    rules::<syscalls::arm::Sysno>(0x4000_0028, |name| name as usize, 469)
+}
+
+fn rules<S: FromStr>(architecture: u32, number: impl Fn(S) -> usize, newest: usize) -> Rules {
+    let mut by_number = vec![Rule::Fail(libc::EPERM as u16); newest + 1];
+    let mut set = |name: &str, rule: Rule| {
+        if let Ok(known) = name.parse::<S>()
+            && let Some(slot) = by_number.get_mut(number(known))
+        {
+            *slot = rule;
+        }
+    };
+    for name in ALLOWED.iter().chain(ALLOWED_HERE) {
+        set(name, Rule::Allow);
+    }
+    set("socket", Rule::Socket);
+    set("personality", Rule::Personality);
+    set("clone", Rule::Clone);
+    // Its flags are in memory, where a filter cannot look: the C library falls back to `clone`.
+    set("clone3", Rule::Fail(libc::ENOSYS as u16));
+    Rules { architecture, by_number }
+}

@@ -1,0 +1,83 @@
+//! What a killed daemon may have left.
+//!
+//! Processes and mounts end with their keepers, which outlive the daemon just long enough to clean
+//! up. Only if those were killed too are there cgroups left, and at worst processes in them.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::cgroup::CgroupTrees;
+
+/// How deep below a tree's root a parent of ours may be.
+const DEPTH: usize = 8;
+
+/// Removes the cgroups named `family`, wherever they are, and kills what is in them.
+pub(super) fn sweep(trees: &CgroupTrees, family: &str) {
+    for root in trees.roots() {
+        sweep_below(root, family, DEPTH);
+    }
+}
+
+fn sweep_below(directory: &Path, family: &str, depth: usize) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if entry.file_name() == family {
+            remove_family(&entry.path());
+        } else if depth > 0 {
+            sweep_below(&entry.path(), family, depth - 1);
+        }
+    }
+}
+
+fn remove_family(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Err(error) = remove_group(&entry.path())
+        {
+            let path = entry.path();
+            tracing::warn!(path = %path.display(), %error, "cannot remove a left-over cgroup");
+        }
+    }
+}
+
+fn remove_group(directory: &Path) -> io::Result<()> {
+    let Err(error) = fs::remove_dir(directory) else { return Ok(()) };
+    if error.kind() != io::ErrorKind::ResourceBusy {
+        return Err(error);
+    }
+    if fs::write(directory.join("cgroup.kill"), "1").is_err() {
+        kill_each(directory)?;
+    }
+    await_empty(directory)?;
+    fs::remove_dir(directory)
+}
+
+/// Version 1 has no order to kill all; nothing in there is ours to fork again before it dies.
+fn kill_each(directory: &Path) -> io::Result<()> {
+    for line in fs::read_to_string(directory.join("cgroup.procs"))?.lines() {
+        if let Some(process) = line.parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
+    }
+    Ok(())
+}
+
+/// Waits a moment for killed processes to be gone, where the kernel says so.
+fn await_empty(directory: &Path) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let Ok(events) = fs::File::open(directory.join("cgroup.events")) else { return Ok(()) };
+    let timeout = Timespec { tv_sec: 2, tv_nsec: 0 };
+    while !io::read_to_string(&events)?.contains("populated 0") {
+        if poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        io::Seek::rewind(&mut &events)?;
+    }
+    Ok(())
+}

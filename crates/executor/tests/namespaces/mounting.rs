@@ -1,0 +1,3 @@
+//! What a process cannot see or do.
+use crate::{Case, cases};
+pub const CASES: &[Case] = cases![];
