@@ -73,6 +73,10 @@ impl Definition {
         }
     }
 
+    pub(crate) fn graph(&self) -> Option<&Graph> {
+        self.0.graph.as_ref()
+    }
+
     /// Returns the serialized operations, the terminal one last.
     pub fn ops(&self) -> &[Bytes] {
         &self.0.wire.def

@@ -96,21 +96,16 @@ impl Message {
 /// The index that stands for nothing.
 const NONE: i64 = -1;
 
-/// Returns the bytes of an operation. `platform` is written for operations that carry one.
+/// Returns the bytes of an operation.
 pub(crate) fn operation(
     op: &Op,
     inputs: &[Edge],
-    platform: &Platform,
+    platform: Option<&Platform>,
     constraints: &[String],
 ) -> Vec<u8> {
-    let has_platform = match op {
-        Op::Source(source) => source.is_platform_specific(),
-        Op::Exec(_) | Op::Build(_) => true,
-        Op::File(_) | Op::Merge | Op::Diff { .. } | Op::Passthrough(_) => false,
-    };
     let mut message = Message::default();
     write_inputs(&mut message, inputs);
-    if has_platform {
+    if let Some(platform) = platform {
         message.message(10, |message| write_platform(message, platform));
     }
     message.message(11, |message| {

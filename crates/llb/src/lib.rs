@@ -17,6 +17,7 @@ mod metadata;
 mod names;
 mod op;
 mod platform;
+mod rewrite;
 mod state;
 pub mod wire;
 

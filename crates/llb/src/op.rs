@@ -28,6 +28,17 @@ pub enum Op {
     Passthrough(PassthroughOp),
 }
 
+impl Op {
+    /// Returns whether clients write a platform into the operation.
+    pub(crate) fn carries_platform(&self) -> bool {
+        match self {
+            Self::Source(source) => source.is_platform_specific(),
+            Self::Exec(_) | Self::Build(_) => true,
+            Self::File(_) | Self::Merge | Self::Diff { .. } | Self::Passthrough(_) => false,
+        }
+    }
+}
+
 /// Brings in something from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct SourceOp {

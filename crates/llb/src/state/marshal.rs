@@ -63,6 +63,7 @@ impl Marshaller<'_> {
         let given: Vec<Edge> = node.inputs.iter().map(|input| self.edge(input)).collect();
         let (op, inputs) = share_inputs(op, given);
         let platform = node.options.platform.as_ref().unwrap_or(self.platform);
+        let platform = op.carries_platform().then_some(platform);
         let raw = encode::operation(&op, &inputs, platform, &node.options.constraints);
         let digest = VertexDigest::new(Digest::of(&raw));
         self.add(digest, raw.into(), node.options.metadata(&node.caps));
