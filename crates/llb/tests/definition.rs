@@ -6,9 +6,9 @@ use std::error::Error;
 use bytes::Bytes;
 use digests::{Digest, VertexDigest};
 use llb::{
-    ActionInput, CopyFiles, Definition, DefinitionError, FileActions, ImageOptions, MakeDir,
-    MakeFile, MountKind, Op, OpError, OpOptions, Platform, ProgressGroup, Range, Remove,
-    SourceLocation, SourceOp, State,
+    ActionInput, CopyFiles, Definition, DefinitionError, ExecOptions, FileActions, ImageOptions,
+    MakeDir, MakeFile, MountKind, Op, OpError, OpOptions, Platform, ProgressGroup, Range, Remove,
+    SourceLocation, SourceOp, State, Symlink,
 };
 use prost::Message as _;
 use proto::pb;
