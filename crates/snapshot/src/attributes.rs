@@ -80,6 +80,15 @@ pub(crate) fn set_xattr(
     rustix::fs::lsetxattr(path(directory, name), key, value, XattrFlags::empty())
 }
 
+/// Takes one extended attribute of a file away.
+pub(crate) fn remove_xattr(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    key: &CStr,
+) -> Result<(), Errno> {
+    rustix::fs::lremovexattr(path(directory, name), key)
+}
+
 /// Returns true if a directory of a layer hides what is below it.
 pub(crate) fn is_opaque(directory: BorrowedFd<'_>, name: &OsStr) -> Result<bool, Errno> {
     opaque_value(directory, name).map(|value| value == Some(b'y'))

@@ -15,6 +15,7 @@ mod attributes;
 mod compression;
 mod copy;
 mod diff;
+mod flatten;
 mod key;
 mod node;
 mod overlay;

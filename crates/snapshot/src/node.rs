@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::attributes::{Attributes, xattrs};
+use crate::attributes::{self, Attributes, xattrs};
 use crate::walk::{Entry, TreeError};
 
 /// Makes `entry` again as `name` in `directory`, where nothing of that name is. A directory is made
@@ -57,6 +57,13 @@ pub(crate) fn copy_attributes(
         .and_then(|stat| Ok(Attributes::of(&stat, xattrs(from, name)?)))
         .and_then(|attributes| attributes.give(to, name))
         .map_err(TreeError::at("copy the attributes of", name))
+}
+
+/// Takes the extended attributes of a file away.
+pub(crate) fn remove_xattrs(directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    xattrs(directory, name)?
+        .iter()
+        .try_for_each(|(key, _)| attributes::remove_xattr(directory, name, key))
 }
 
 /// Makes a new, empty, private file.

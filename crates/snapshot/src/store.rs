@@ -27,6 +27,7 @@ use crate::{LayerKey, SnapshotError, Usage, node};
 ///   <key>/usage.json          what was counted when it was committed
 ///   <key>.new/{fs,work}       an active layer; swept when the store is opened
 ///   <key>.kept/{fs,work}      a kept layer, resumed or not
+///   <number>.view             a stack as a plain tree, of the copying driver; swept when opened
 ///   <number>.gone             being removed, by a task or after the next opening
 ///   .empty                    a directory with nothing in it
 ///   .unsynced/<boot>/<key>    a layer committed under this boot of the machine and not yet synced
@@ -43,7 +44,7 @@ pub(crate) struct Store {
     marks: HostPath,
     /// Held only for a look or a change, never over the disk.
     layers: Mutex<BTreeMap<LayerKey, State>>,
-    removals: AtomicU64,
+    numbers: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Store {
                 .map_err(SnapshotError::io("create directory", directory.as_path()))?;
         }
         let layers = Mutex::default();
-        let mut store = Self { root, marks, layers, removals: AtomicU64::new(0) };
+        let mut store = Self { root, marks, layers, numbers: AtomicU64::new(0) };
         let mut gone = store.sweep()?;
         gone.extend(store.drop_unsynced()?);
         if !gone.is_empty() {
@@ -89,19 +90,21 @@ impl Store {
     /// Finds the layers, and puts aside what is not one.
     fn sweep(&mut self) -> Result<Vec<HostPath>, SnapshotError> {
         let mut gone = Vec::new();
-        for name in list(&self.root)? {
+        let names = list(&self.root)?;
+        // New numbers begin after those that the last process left.
+        let numbers = names.iter().filter_map(|name| name.split_once('.')?.0.parse::<u64>().ok());
+        self.numbers = AtomicU64::new(numbers.max().map_or(0, |last| last.saturating_add(1)));
+        for name in names {
             let (stem, suffix) = name.split_once('.').unwrap_or((&name, ""));
             let (state, key) = match (suffix, LayerKey::new(stem)) {
                 ("", Ok(key)) => (State::Committed { synced: true, record: None }, key),
                 ("kept", Ok(key)) => (State::Kept, key),
-                ("new", Ok(_)) => {
+                ("new" | "view", Ok(_)) => {
                     gone.push(self.put_aside(&self.root.join(&name))?);
                     continue;
                 }
                 ("gone", Ok(_)) => {
                     gone.push(self.root.join(&name));
-                    let number = stem.parse().unwrap_or(0);
-                    self.removals.fetch_max(number + 1, Ordering::Relaxed);
                     continue;
                 }
                 _ => continue,
@@ -330,10 +333,21 @@ impl Store {
         }
     }
 
+    /// Makes a new directory for a stack as a plain tree; blocking.
+    pub(crate) fn create_view(&self) -> Result<HostPath, SnapshotError> {
+        let view = self.numbered("view");
+        fs::create_dir(&view).map_err(SnapshotError::io("create directory", view.as_path()))?;
+        Ok(view)
+    }
+
+    fn numbered(&self, suffix: &str) -> HostPath {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.root.join(format!("{number}.{suffix}"))
+    }
+
     /// Renames a directory so that it is no layer any more.
     pub(crate) fn put_aside(&self, path: &HostPath) -> Result<HostPath, SnapshotError> {
-        let number = self.removals.fetch_add(1, Ordering::Relaxed);
-        let gone = self.root.join(format!("{number}.gone"));
+        let gone = self.numbered("gone");
         fs::rename(path, &gone).map_err(SnapshotError::io("rename", path.as_path()))?;
         Ok(gone)
     }
