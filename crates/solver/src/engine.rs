@@ -13,7 +13,8 @@ use progress::ProgressSink;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::audience::Audience;
-use crate::graph::{BuildId, EdgeId, Graph, NodeId, Order, Outcome, Task, WorkId};
+use crate::graph::Graph;
+use crate::order::{BuildId, EdgeId, NodeId, Order, Outcome, Task, WorkId};
 use crate::{
     CacheStore, Edge, InterestedJob, JobId, Op, OpContext, OpError, OpResolver, Record, SolveError,
     Vertex,

@@ -8,64 +8,12 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::key::{BaseKey, RunKey};
-use crate::machine::{EdgeMachine, Effect, Event, Goal, Report};
-use crate::{CacheMap, JobId, KeyId, LinkKey, NewRecord, OpError, SolveError, Vertex};
+use crate::machine::EdgeMachine;
+use crate::order::{BuildId, EdgeId, NodeId, Order, Outcome, Task, WorkId};
+use crate::signal::{Effect, Event, Goal, Report};
+use crate::{CacheMap, JobId, OpError, SolveError, Vertex};
 
-/// A vertex in the shared graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub(crate) struct NodeId(u64);
-
-/// An output of a vertex in the shared graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct EdgeId {
-    pub(crate) node: NodeId,
-    pub(crate) output: u32,
-}
-
-/// A piece of work that is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct WorkId(u64);
-
-/// Someone outside who waits for a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct BuildId(pub(crate) u64);
-
-/// What the shell is to do.
-#[derive(Debug)]
-pub(crate) enum Order<R> {
-    /// Do `task` for `node` and say how it went by [`Graph::done`].
-    Start { work: WorkId, node: NodeId, task: Task<R> },
-    /// Stop what was started.
-    Stop(WorkId),
-    /// `follower` waits for what `leader` runs.
-    Follow { leader: NodeId, follower: NodeId },
-    /// The build has its answer.
-    Answer { build: BuildId, outcome: Result<R, SolveError> },
-}
-
-#[derive(Debug)]
-pub(crate) enum Task<R> {
-    Map,
-    Query(Vec<LinkKey>),
-    Load(KeyId),
-    Content { slot: usize, input: R },
-    Exec { inputs: Vec<R> },
-    Save { record: NewRecord, result: R },
-    Link(NewRecord),
-}
-
-/// How a task went.
-#[derive(Debug)]
-pub(crate) enum Outcome<R> {
-    Mapped(CacheMap),
-    Found(Vec<Vec<KeyId>>),
-    Loaded(Option<R>),
-    Content(Option<KeyId>),
-    Executed(Vec<R>),
-    Kept,
-    Failed(OpError),
-}
-
+/// All vertices that jobs use, and their edges.
 #[derive(Debug)]
 pub(crate) struct Graph<R> {
     nodes: HashMap<NodeId, Node<R>>,
@@ -364,7 +312,7 @@ impl<R: Clone> Graph<R> {
                 map.inputs.len(),
                 node.inputs.len()
             ))),
-            other => Err(unexpected(other)),
+            other => Err(other.into_error()),
         };
         node.map = map.as_ref().ok().cloned();
         for (output, edge) in &node.edges {
@@ -386,7 +334,7 @@ impl<R: Clone> Graph<R> {
             (Outcome::Loaded(result), _) => Event::Loaded(result),
             (Outcome::Content(key), Some(slot)) => Event::Content { slot, key },
             (Outcome::Kept, _) => Event::Saved,
-            (other, _) => self.failed(id.node, unexpected(other)),
+            (other, _) => self.failed(id.node, other.into_error()),
         };
         self.queue.push_back((id, event));
     }
@@ -440,7 +388,7 @@ impl<R: Clone> Graph<R> {
                 }
             }
             other => {
-                let error = unexpected(other);
+                let error = other.into_error();
                 self.drop_run(key);
                 for id in waiters {
                     let event = self.failed(id.node, error.clone());
@@ -553,17 +501,4 @@ impl<R: Clone> EdgeState<R> {
 
 fn blame(vertex: &Vertex, source: OpError) -> SolveError {
     SolveError { vertex: vertex.digest, name: vertex.name.clone(), source }
-}
-
-/// Returns the error of a task. A task that answers another one's question is the shell's mistake.
-fn unexpected<R>(outcome: Outcome<R>) -> OpError {
-    match outcome {
-        Outcome::Failed(error) => error,
-        Outcome::Mapped(_)
-        | Outcome::Found(_)
-        | Outcome::Loaded(_)
-        | Outcome::Content(_)
-        | Outcome::Executed(_)
-        | Outcome::Kept => OpError::new("a task gave an answer to another question"),
-    }
 }

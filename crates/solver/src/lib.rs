@@ -16,6 +16,8 @@ mod graph;
 mod key;
 mod machine;
 mod op;
+mod order;
+mod signal;
 mod slot;
 mod solver;
 mod store;

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::machine::{Goal, Report};
+use crate::signal::{Goal, Report};
 use crate::{CacheMap, KeyId, LinkKey};
 
+/// An edge's knowledge of one input.
 #[derive(Debug)]
 pub(crate) struct Slot<R> {
     /// As far as the input was asked to go.
