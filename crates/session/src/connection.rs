@@ -75,7 +75,7 @@ impl tower::Service<http::Request<Body>> for Channel {
 
 /// Runs the connection's own tasks; they end with the connection.
 #[derive(Debug, Clone, Copy)]
-struct NamedTasks;
+pub(crate) struct NamedTasks;
 
 impl<F> hyper::rt::Executor<F> for NamedTasks
 where
