@@ -8,6 +8,7 @@
 mod error;
 mod frontend;
 mod metadata;
+mod sources;
 
 pub use error::{BuildError, Detail, Kind};
 pub use frontend::{
@@ -18,3 +19,4 @@ pub use frontend::{
 pub use metadata::{PlatformEntry, ResultPlatforms, keys};
 /// What warnings and errors point at, so that a frontend needs no other crate for it.
 pub use progress::{Position, Range, SourceExcerpt, Warning};
+pub use sources::SourceResolver;

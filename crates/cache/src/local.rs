@@ -173,18 +173,53 @@ impl LocalTree {
         &self.mount
     }
 
-    /// Says how large the directory is now, in bytes, and makes it a result. Nobody may write into
-    /// it any more until it is taken again.
-    pub fn share(self, size: u64) -> ImmutableRef {
+    /// Makes the directory a result. Nobody may write into it any more until it is taken again. Its
+    /// size is counted anew in the background if it has `changed`.
+    pub fn share(self, changed: bool) -> ImmutableRef {
         if let (Some(kept), Some(pool)) = (&self.kept, self.pool.upgrade()) {
             let mut document = kept.layer.document.lock();
-            document.size = size;
             document.last_used = SystemTime::now();
             document.use_count += 1;
             pool.refs.put(&kept.layer.key, &document);
+            if changed {
+                measure(pool.refs.clone(), kept.layer.clone(), self.mount.clone());
+            }
         }
         ImmutableRef::of_tree(Arc::new(self))
     }
+}
+
+/// Counts the size of a directory in the background.
+fn measure(refs: Refs, layer: Arc<Layer>, mount: Mount) {
+    let MountSource::Bind(directory) = mount.source else { return };
+    let count = async move {
+        let measured =
+            tasks::blocking("measure tree", move || bytes_below(directory.as_path())).await;
+        if let Ok(bytes) = measured {
+            let mut document = layer.document.lock();
+            document.size = bytes;
+            refs.put(&layer.key, &document);
+        }
+    };
+    tasks::spawn("measure tree", count).detach();
+}
+
+/// Returns the bytes on disk of all below `directory`, as `du` counts them. What disappears meanwhile
+/// does not count.
+fn bytes_below(directory: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut pending = vec![directory.to_path_buf()];
+    let mut bytes = 0;
+    while let Some(next) = pending.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    bytes
 }
 
 impl Drop for LocalTree {

@@ -13,10 +13,10 @@ use mount::{GuestPath, RootDir};
 use patterns::PatternList;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
+use super::FileError;
 use super::entry::{self, Owner};
 use super::mode::ModeChange;
 use super::transfer::copy_content;
-use super::FileError;
 
 /// How deep a tree may be. Deeper ones exist only to do harm.
 const MAX_DEPTH: usize = 1024;
@@ -83,7 +83,8 @@ pub(crate) fn resolve(tree: &RootDir, path: &GuestPath) -> Result<GuestPath, Fil
         }
         let parent = tree.parent_of(&path).map_err(FileError::io("open", &path))?;
         let Some((directory, name)) = parent else { return Ok(path) };
-        let link = entry::read_link(directory.as_fd(), name).map_err(FileError::io("readlink", &path))?;
+        let link =
+            entry::read_link(directory.as_fd(), name).map_err(FileError::io("readlink", &path))?;
         path = path.parent().unwrap_or_else(GuestPath::root).join(link)?;
     }
     Err(FileError::Invalid(format!("{path}: too many symbolic links")))
@@ -206,7 +207,9 @@ impl Copier<'_> {
         let reader = source.parent_of(from).map_err(FileError::io("open", from))?;
         let writer = target.parent_of(to).map_err(FileError::io("open", to))?;
         let (Some((reader, from_name)), Some((writer, to_name))) = (reader, writer) else {
-            return Err(FileError::Invalid(format!("cannot copy {from} to {to}: not a file's place")));
+            return Err(FileError::Invalid(format!(
+                "cannot copy {from} to {to}: not a file's place"
+            )));
         };
         let (from, to) = (reader.as_fd(), writer.as_fd());
         self.other(&Place { from, from_name, to, to_name, path: &name }, stat)
@@ -228,13 +231,14 @@ impl Copier<'_> {
         depth: usize,
     ) -> Result<(), FileError> {
         if depth > MAX_DEPTH {
-            return Err(FileError::Invalid(format!("{path}: more than {MAX_DEPTH} directories deep")));
+            return Err(FileError::Invalid(format!(
+                "{path}: more than {MAX_DEPTH} directories deep"
+            )));
         }
         for name in entry::names(from).map_err(FileError::io("read", path))? {
             let path = join(path, &name);
             let stat = entry::stat(from, &name).map_err(FileError::io("lstat", &path))?;
-            let place =
-                Place { from, from_name: &name, to, to_name: &name, path: &path };
+            let place = Place { from, from_name: &name, to, to_name: &name, path: &path };
             if entry::kind(&stat) == FileType::Directory {
                 self.directory(&place, &stat, depth + 1)?;
             } else if self.wanted(&path) {
@@ -301,7 +305,10 @@ impl Copier<'_> {
             entry::remove_all(place.to, place.to_name).map_err(error("remove"))?;
         }
         let kind = entry::kind(stat);
-        if kind != FileType::Symlink && stat.st_nlink > 1 && self.link(place, stat).map_err(error("link"))? {
+        if kind != FileType::Symlink
+            && stat.st_nlink > 1
+            && self.link(place, stat).map_err(error("link"))?
+        {
             return Ok(());
         }
         match kind {
@@ -331,14 +338,16 @@ impl Copier<'_> {
 
     fn regular(&self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {
         let reader = entry::open_file(place.from, place.from_name)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
         let writer = rustix::fs::openat(place.to, place.to_name, flags, mode)?;
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         copy_content(reader.as_fd(), writer.as_fd(), size, blocks)?;
         let owner = self.owner(stat);
-        let (uid, gid) = (rustix::fs::Uid::from_raw(owner.uid), rustix::fs::Gid::from_raw(owner.gid));
+        let (uid, gid) =
+            (rustix::fs::Uid::from_raw(owner.uid), rustix::fs::Gid::from_raw(owner.gid));
         // Owner before attributes and mode: changing it drops capabilities and set-id bits.
         rustix::fs::fchown(&writer, Some(uid), Some(gid))?;
         entry::copy_xattrs(reader.as_fd(), writer.as_fd())?;
@@ -366,11 +375,17 @@ impl Copier<'_> {
     /// Returns true if the patterns want the file or directory at `path` itself.
     fn wanted(&self, path: &str) -> bool {
         let options = self.options;
-        (options.include.is_empty() || options.include.matches(path)) && !options.exclude.matches(path)
+        (options.include.is_empty() || options.include.matches(path))
+            && !options.exclude.matches(path)
     }
 
     /// Returns true if the patterns want anything below a directory.
-    fn any_included(&self, from: BorrowedFd<'_>, path: &str, depth: usize) -> std::io::Result<bool> {
+    fn any_included(
+        &self,
+        from: BorrowedFd<'_>,
+        path: &str,
+        depth: usize,
+    ) -> std::io::Result<bool> {
         if depth > MAX_DEPTH {
             return Ok(false);
         }

@@ -157,7 +157,8 @@ mod tests {
         directory(&tree, &guest("/a/b"), 0o750, true, attributes).unwrap();
         for path in ["a", "a/b"] {
             let stat = fs::metadata(host.path().join(path)).unwrap();
-            let seen = (stat.mode() & 0o7777, stat.uid(), stat.gid(), stat.mtime(), stat.mtime_nsec());
+            let seen =
+                (stat.mode() & 0o7777, stat.uid(), stat.gid(), stat.mtime(), stat.mtime_nsec());
             assert_eq!(seen, (0o750, 7, 8, 5, 1), "{path}");
         }
         directory(&tree, &guest("/a"), 0o700, false, Attributes::default()).unwrap();

@@ -7,6 +7,7 @@ mod make;
 mod mode;
 mod op;
 mod owner;
+mod selection;
 mod transfer;
 mod unpack;
 mod wildcard;

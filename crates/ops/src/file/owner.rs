@@ -74,7 +74,8 @@ mod tests {
     fn names_and_numbers_follow_the_rules() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("etc")).unwrap();
-        std::fs::write(directory.path().join("etc/passwd"), "root:x:0:0::/:\napp:x:10:20::/:\n").unwrap();
+        std::fs::write(directory.path().join("etc/passwd"), "root:x:0:0::/:\napp:x:10:20::/:\n")
+            .unwrap();
         std::fs::write(directory.path().join("etc/group"), "app:x:20:\nstaff:x:50:app\n").unwrap();
         let tree = RootDir::open(&HostPath::new(directory.path()).unwrap()).unwrap();
         let named = |name| Some(Name::Named(name, Some(&tree)));

@@ -8,7 +8,12 @@ use rustix::io::Errno;
 
 /// Copies the first `size` bytes of `from` to the empty file `to`, in the kernel where it can (which
 /// shares the blocks on file systems that do so), keeping holes.
-pub(crate) fn copy_content(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, blocks: u64) -> io::Result<()> {
+pub(crate) fn copy_content(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    size: u64,
+    blocks: u64,
+) -> io::Result<()> {
     if size == 0 {
         return Ok(());
     }
@@ -44,7 +49,8 @@ fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) ->
     let (mut read_at, mut write_at) = (start, start);
     while read_at < end {
         let length = usize::try_from(end - read_at).unwrap_or(usize::MAX).min(1 << 30);
-        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length) {
+        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length)
+        {
             // The file has shrunk meanwhile.
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}

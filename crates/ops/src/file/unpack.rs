@@ -13,8 +13,8 @@ use mount::{GuestPath, RootDir};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use tar::EntryType;
 
-use super::entry::{self, Owner};
 use super::FileError;
+use super::entry::{self, Owner};
 
 /// What a file holds.
 enum Format {
@@ -168,8 +168,7 @@ impl Unpacker<'_> {
         mode: u32,
         time: i64,
     ) -> io::Result<()> {
-        let directory =
-            self.target.create_dir_all(path, Mode::from_raw_mode(0o755), |_| Ok(()))?;
+        let directory = self.target.create_dir_all(path, Mode::from_raw_mode(0o755), |_| Ok(()))?;
         if path == self.to {
             return Ok(());
         }

@@ -1,0 +1,84 @@
+//! The clients that an operation may ask: those of the builds that want its result now.
+
+use session::{SecretBytes, Session, SessionError, SessionGroup, SessionId, Sessions};
+use solver::{JobId, OpContext, OpError};
+
+use crate::failure;
+
+/// The clients of the builds that want a vertex, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    sessions: Sessions,
+    ids: Vec<(JobId, SessionId)>,
+}
+
+impl Clients {
+    /// Returns the clients of those who want the vertex of `context` now.
+    pub(crate) fn of(sessions: &Sessions, context: &OpContext) -> Self {
+        let mut ids = Vec::new();
+        for job in context.jobs() {
+            if let Ok(group) = job.tag.downcast::<SessionGroup>() {
+                ids.extend(group.ids().iter().map(|id| (job.id.clone(), id.clone())));
+            }
+        }
+        Self { sessions: sessions.clone(), ids }
+    }
+
+    /// Returns the ids with the builds they came with.
+    pub(crate) fn ids(&self) -> &[(JobId, SessionId)] {
+        &self.ids
+    }
+
+    /// Connects to one client; if it is gone, the build that brought it is to blame.
+    pub(crate) async fn connect(&self, job: &JobId, id: &SessionId) -> Result<Session, OpError> {
+        self.sessions.get(id).await.map_err(|error| OpError::lost(job.clone(), error))
+    }
+
+    /// Returns the value of a secret from the first client that has it.
+    pub(crate) async fn secret(&self, id: &str) -> Result<Option<SecretBytes>, OpError> {
+        let mut last = None;
+        for (job, session) in &self.ids {
+            let session = match self.connect(job, session).await {
+                Ok(session) => session,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
+            match session.secret(id).await {
+                Ok(Some(secret)) => return Ok(Some(secret)),
+                Ok(None) => {}
+                Err(error) => last = Some(blame(job, &session, error)),
+            }
+        }
+        last.map_or(Ok(None), Err)
+    }
+
+    /// Returns the first client that forwards the agent `id`; none if there is none and that is fine.
+    pub(crate) async fn with_agent(
+        &self,
+        id: &str,
+        optional: bool,
+    ) -> Result<Option<Session>, OpError> {
+        let id = if id.is_empty() { "default" } else { id };
+        let mut last = None;
+        for (job, session) in &self.ids {
+            let session = self.connect(job, session).await?;
+            match session.check_ssh(id).await {
+                Ok(()) => return Ok(Some(session)),
+                Err(error) if error.is_absent() && optional => {}
+                Err(error) => last = Some(blame(job, &session, error)),
+            }
+        }
+        match last {
+            Some(error) => Err(error),
+            None if optional => Ok(None),
+            None => Err(failure(SessionError::NoSshKey(id.to_owned()))),
+        }
+    }
+}
+
+/// Says whose fault a client's failure is: the build's whose client left, or the operation's.
+pub(crate) fn blame(job: &JobId, session: &Session, error: SessionError) -> OpError {
+    if session.is_closed() { OpError::lost(job.clone(), error) } else { failure(error) }
+}

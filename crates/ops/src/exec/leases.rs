@@ -1,0 +1,154 @@
+//! Cache mounts as leases of volumes.
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use cache::{ImmutableRef, TreeView};
+use llb::{CacheMount, CacheSharing, Mount};
+use mount::{GuestPath, HostPath, MountSource};
+use progress::LogStream;
+use rustix::fs::Stat;
+use solver::{OpContext, OpError};
+use volumes::{
+    Label, LeaseRequest, Leases, MountRequest, RootAttributes, Seed, Sharing, Variant, VariantKey,
+    VolumeName, WaitObserver, Waiting,
+};
+
+use crate::{OperationError, Services, failure};
+
+/// Returns the request for one cache mount. A mount that starts from an empty directory takes only
+/// that directory's owner and mode; one that starts from content is a variant of the volume. The view
+/// has to be held until the lease is there.
+pub(super) async fn request(
+    services: &Services,
+    context: &OpContext,
+    target: &GuestPath,
+    mount: &Mount,
+    cache: &CacheMount,
+    input: &ImmutableRef,
+) -> Result<(MountRequest, Option<TreeView>), OpError> {
+    let id = if cache.id.is_empty() { target.to_string() } else { cache.id.clone() };
+    let name = VolumeName::new(services.volumes.namespace(), id).map_err(failure)?;
+    let sharing = match cache.sharing {
+        _ if mount.readonly => Sharing::ReadOnly,
+        CacheSharing::Shared => Sharing::Shared,
+        CacheSharing::Private => Sharing::Private,
+        CacheSharing::Locked => Sharing::Locked,
+    };
+    let mut request = MountRequest::new(name, sharing);
+    request.readonly = mount.readonly;
+    request.fresh = context.vertex().ignore_cache;
+    request.target = target.to_string();
+    if input.is_empty() {
+        return Ok((request, None));
+    }
+    let selector = GuestPath::new(&mount.selector).map_err(failure)?;
+    let view = services.refs.view(input).await.map_err(failure)?;
+    let looked = {
+        let (view, selector) = (view.clone(), selector.clone());
+        tasks::blocking("look at seed", move || look(&view, &selector)).await.map_err(failure)??
+    };
+    request.root = RootAttributes {
+        uid: Some(looked.stat.st_uid),
+        gid: Some(looked.stat.st_gid),
+        mode: Some(looked.stat.st_mode & 0o7777),
+    };
+    if looked.is_empty {
+        return Ok((request, None));
+    }
+    let sums = services.refs.checksums(input);
+    let digest = {
+        let (view, selector) = (view.clone(), selector.clone());
+        tasks::blocking("checksum seed", move || {
+            let root = view.root().map_err(failure)?;
+            sums.digest(&root, &selector).map_err(failure)
+        })
+    };
+    let key = VariantKey::new(digest.await.map_err(failure)??);
+    let seed = Seed { layers: seed_layers(&view, &selector)? };
+    request.variant = Some(Variant { key, seed });
+    Ok((request, Some(view)))
+}
+
+struct Looked {
+    stat: Stat,
+    is_empty: bool,
+}
+
+fn look(view: &TreeView, selector: &GuestPath) -> Result<Looked, OpError> {
+    let root = view.root().map_err(failure)?;
+    let directory = root.open_dir(selector).map_err(failure)?;
+    let stat = rustix::fs::fstat(&directory).map_err(failure)?;
+    let mut entries = rustix::fs::Dir::read_from(directory.as_fd()).map_err(failure)?;
+    let is_empty = entries
+        .all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")));
+    Ok(Looked { stat, is_empty })
+}
+
+/// Returns the directories that show the selected part of a tree, topmost first.
+fn seed_layers(view: &TreeView, selector: &GuestPath) -> Result<Vec<HostPath>, OpError> {
+    let layers = match &view.mount().source {
+        MountSource::Bind(path) => vec![path.clone()],
+        MountSource::Overlay { lower, upper: None } => lower.clone(),
+        other => {
+            let text = format!("a cache mount cannot be seeded from {other:?}");
+            return Err(failure(OperationError::Unsupported(text)));
+        }
+    };
+    let below = layers.into_iter().map(|layer| layer.join(selector.relative()));
+    Ok(below.filter(|layer| layer.as_path().is_dir()).collect())
+}
+
+/// Takes all leases of a step; tells the user while it waits, and how long it was.
+pub(super) async fn acquire(
+    services: &Services,
+    context: &OpContext,
+    mounts: Vec<MountRequest>,
+) -> Result<Leases, OpError> {
+    let build = context.jobs().first().map(|job| job.id.to_string()).unwrap_or_default();
+    let holder = Label { build, step: context.vertex().name.clone() };
+    let observer = Teller { context: context.clone() };
+    services.volumes.acquire(LeaseRequest { mounts, holder }, &observer).await.map_err(failure)
+}
+
+/// Tells a waiting step's user about it, in the step's own output.
+struct Teller {
+    context: OpContext,
+}
+
+impl WaitObserver for Teller {
+    fn waiting(&self, waiting: &Waiting) {
+        let holders: Vec<String> = waiting
+            .holders
+            .iter()
+            .map(|holder| {
+                let held = holder.since.elapsed().unwrap_or_default();
+                format!("{} for {}", holder.label, shown(held))
+            })
+            .collect();
+        let holders =
+            if holders.is_empty() { "another step".to_owned() } else { holders.join(", ") };
+        let place = match waiting.ahead {
+            0 => "next in the queue".to_owned(),
+            1 => "1 step is ahead in the queue".to_owned(),
+            ahead => format!("{ahead} steps are ahead in the queue"),
+        };
+        let id = waiting.volume.shown_id();
+        let text = format!("waiting for cache volume `{id}`, held by {holders}; {place}\n");
+        self.context.log(LogStream::Stderr, text);
+    }
+
+    fn acquired(&self, volume: &VolumeName, waited: Duration) {
+        let text = format!("got cache volume `{}` after {}\n", volume.shown_id(), shown(waited));
+        self.context.log(LogStream::Stderr, text);
+    }
+}
+
+fn shown(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1}s", duration.as_secs_f64()),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}

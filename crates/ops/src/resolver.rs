@@ -1,0 +1,128 @@
+//! From a vertex of the graph to its operation, and from a source's name to what it is now.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bridge::{BuildError, Kind, ResolvedImage, SourceMeta, SourceMetaRequest, SourceResolver};
+use bytes::Bytes;
+use cache::ImmutableRef;
+use credentials::ClientCredentials;
+use oci::Reference;
+use session::SessionId;
+use solver::{Op, OpError, OpResolver, Vertex};
+
+use crate::build::BuildOperation;
+use crate::combine::{Combination, Combine};
+use crate::exec::ExecOperation;
+use crate::file::FileOperation;
+use crate::services::{Mechanisms, Services};
+use crate::source::image::{ImageFinder, ImageSource};
+use crate::source::local::LocalSource;
+use crate::{NestedBuild, OperationError, failure};
+
+/// Makes operations of vertices whose payload is an [`llb::Vertex`].
+#[derive(Debug, Clone)]
+pub struct LlbOps {
+    services: Arc<Services>,
+}
+
+impl LlbOps {
+    /// Returns operations that work with these mechanisms.
+    pub fn new(mechanisms: Mechanisms) -> Self {
+        Self { services: Arc::new(Services::new(mechanisms)) }
+    }
+
+    /// Says how a definition that is found while building is built. Said once, by whoever owns the
+    /// solver; later calls change nothing.
+    pub fn nest(&self, build: NestedBuild) {
+        // A second one would be the same solver's.
+        let _ = self.services.nested.set(build);
+    }
+
+    fn source(
+        &self,
+        vertex: &llb::Vertex,
+        source: &llb::SourceOp,
+    ) -> Result<Arc<dyn Op<ImmutableRef>>, OpError> {
+        let services = self.services.clone();
+        match source.split().0 {
+            "docker-image" => {
+                let platform = services.platform(vertex.platform.as_ref());
+                Ok(Arc::new(ImageSource::new(services, source, platform)?))
+            }
+            "local" => Ok(Arc::new(LocalSource::new(services, source)?)),
+            scheme => {
+                let identifier = source.identifier.clone();
+                let reason = format!(
+                    "sources of type `{scheme}` are not supported; use docker-image or local"
+                );
+                Err(failure(OperationError::Source { identifier, reason }))
+            }
+        }
+    }
+}
+
+impl OpResolver<ImmutableRef> for LlbOps {
+    fn resolve(&self, vertex: &Vertex) -> Result<Arc<dyn Op<ImmutableRef>>, OpError> {
+        let Ok(payload) = vertex.payload.clone().downcast::<llb::Vertex>() else {
+            let text = format!("vertex {} has no operation", vertex.digest);
+            return Err(failure(OperationError::Unsupported(text)));
+        };
+        let (services, inputs) = (self.services.clone(), payload.inputs.len());
+        let combine = |combination| -> Arc<dyn Op<ImmutableRef>> {
+            Arc::new(Combine { refs: services.refs.clone(), combination, inputs })
+        };
+        Ok(match &payload.op {
+            llb::Op::Source(source) => self.source(&payload, source)?,
+            llb::Op::Exec(op) => {
+                let op = op.as_ref().clone();
+                Arc::new(ExecOperation { services, vertex: payload.clone(), op })
+            }
+            llb::Op::File(op) => {
+                Arc::new(FileOperation { refs: services.refs.clone(), op: op.clone(), inputs })
+            }
+            llb::Op::Merge => combine(Combination::Merge),
+            llb::Op::Diff { lower, upper } => {
+                combine(Combination::Diff { lower: *lower, upper: *upper })
+            }
+            llb::Op::Passthrough(op) => {
+                let (id, outputs) = (op.id.clone(), op.outputs.clone());
+                combine(Combination::Passthrough { id, outputs })
+            }
+            llb::Op::Build(op) => Arc::new(BuildOperation { services, op: op.clone(), inputs }),
+        })
+    }
+}
+
+#[async_trait]
+impl SourceResolver for LlbOps {
+    async fn resolve(
+        &self,
+        sessions: &[String],
+        request: &SourceMetaRequest,
+    ) -> Result<SourceMeta, BuildError> {
+        let mut meta = SourceMeta {
+            identifier: request.identifier.clone(),
+            attributes: request.attributes.clone(),
+            image: None,
+            commit: None,
+            file: None,
+        };
+        let Some(name) = request.identifier.strip_prefix("docker-image://") else {
+            return Ok(meta);
+        };
+        let reference =
+            Reference::parse(name).map_err(|error| BuildError::from_error(Kind::User, error))?;
+        let ids = sessions.iter().filter_map(|id| SessionId::new(id).ok()).collect();
+        let platform = request.platform.clone().unwrap_or_else(|| self.services.platform(None));
+        let access = ClientCredentials::access(&self.services.sessions, ids);
+        let finder = ImageFinder { services: &self.services, access, platform };
+        let found = finder
+            .find(&reference)
+            .await
+            .map_err(|error| BuildError::new(Kind::User, error.full_text()))?;
+        let config = if request.with_config { found.config.bytes().clone() } else { Bytes::new() };
+        meta.image = Some(ResolvedImage { digest: found.top, config });
+        Ok(meta)
+    }
+}
