@@ -4,6 +4,7 @@
 //! before. The rules of a vertex's life (announced, intervals of work, cached, closed) are kept here,
 //! so that the rest of the solver only says what happens.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use digests::Digest;
@@ -26,6 +27,8 @@ struct State {
     /// Jobs that asked no more to be used, as their client is gone.
     lost: Vec<JobId>,
     history: Vec<Event>,
+    /// Where in the history the newest state of each counter is.
+    counters: HashMap<String, usize>,
     /// When the interval began that was not told to have ended.
     started: Option<Timestamp>,
     /// Whether work is really going on in it: it may have been stopped.
@@ -215,12 +218,12 @@ impl State {
     fn say(&mut self, event: Event) {
         self.listeners.iter().for_each(|listener| listener.sink.emit(event.clone()));
         // Of a counter only the newest state is worth telling to a latecomer.
-        if let Event::Status(new) = &event {
-            let same = |old: &&mut Event| matches!(old, Event::Status(s) if s.id == new.id);
-            if let Some(old) = self.history.iter_mut().find(same) {
-                *old = event;
+        if let Event::Status(status) = &event {
+            if let Some(place) = self.counters.get(&status.id) {
+                self.history[*place] = event;
                 return;
             }
+            self.counters.insert(status.id.clone(), self.history.len());
         }
         self.history.push(event);
     }

@@ -5,19 +5,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use digests::{Digest, StableHasher};
+use digests::Digest;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use progress::ProgressSink;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::audience::Audience;
 use crate::graph::Graph;
+use crate::loader::Loader;
 use crate::order::{BuildId, EdgeId, NodeId, Order, Outcome, Task, WorkId};
 use crate::{
-    CacheStore, Edge, InterestedJob, JobId, Op, OpContext, OpError, OpResolver, Record, SolveError,
-    Vertex,
+    CacheStore, Edge, InterestedJob, JobId, Op, OpError, OpResolver, Record, SolveError, Vertex,
 };
 
 pub(crate) struct Engine<R> {
@@ -39,11 +38,11 @@ pub(crate) struct State<R> {
 }
 
 /// What the shell keeps of a vertex of the graph.
-struct Seat<R> {
-    node: NodeId,
+pub(crate) struct Seat<R> {
+    pub(crate) node: NodeId,
     identity: Digest,
-    audience: Arc<Audience>,
-    op: Result<Arc<dyn Op<R>>, OpError>,
+    pub(crate) audience: Arc<Audience>,
+    pub(crate) op: Result<Arc<dyn Op<R>>, OpError>,
     /// True once everything below was told as cached, unless something else was told of it.
     swept: AtomicBool,
 }
@@ -72,6 +71,7 @@ impl<R> Default for State<R> {
 pub(crate) struct Waiting<R: Clone + Send + Sync + 'static> {
     engine: Arc<Engine<R>>,
     build: BuildId,
+    node: NodeId,
     answer: oneshot::Receiver<Result<R, SolveError>>,
 }
 
@@ -91,7 +91,7 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
         state.answers.insert(build, sender);
         let orders = state.graph.want(build, edge);
         self.carry_out(&mut state, orders);
-        Waiting { engine: self.clone(), build, answer }
+        Waiting { engine: self.clone(), build, node: edge.node, answer }
     }
 
     /// Lets go what only this job used, and ends what it was told.
@@ -141,9 +141,17 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
                 node.and_then(|node| state.graph.machine(EdgeId { node, output: edge.output }));
             let (Some(inputs), Some(machine)) = (inputs, machine) else { return Vec::new() };
             let Some(key) = machine.key() else { return Vec::new() };
-            let (links, result) = (machine.links(), machine.result().cloned());
+            let Some(map) = machine.map().cloned() else { return Vec::new() };
             places.insert(name, records.len());
-            records.push(Record { edge, key, links, inputs, result });
+            records.push(Record {
+                edge,
+                map,
+                key,
+                links: machine.links(),
+                contents: machine.contents(),
+                inputs,
+                result: machine.result().cloned(),
+            });
         }
         records
     }
@@ -260,108 +268,8 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
         drop(going);
     }
 
-    /// Does one piece of work.
-    async fn perform(&self, seat: &Seat<R>, task: Task<R>) -> Outcome<R> {
-        let context = OpContext::new(seat.audience.clone());
-        match task {
-            Task::Map => self.map(seat, &context).await,
-            Task::Content { slot, input } => {
-                let op = match &seat.op {
-                    Ok(op) => op,
-                    Err(error) => return Outcome::Failed(error.clone()),
-                };
-                let ask = || op.content_key(&context, slot, &input);
-                match self.attempt(&seat.audience, ask).await {
-                    Ok(digest) => Outcome::Content(digest.map(crate::KeyId::of_content)),
-                    Err(error) => Outcome::Failed(error),
-                }
-            }
-            Task::Exec { inputs } => self.exec(seat, &context, inputs).await,
-            Task::Load(key) => match self.store.load(&context, key).await {
-                Ok(Some(result)) => {
-                    self.show_cached(seat.node);
-                    Outcome::Loaded(Some(result))
-                }
-                Ok(None) => Outcome::Loaded(None),
-                Err(error) => Outcome::Loaded(forgone(&context, &error, None)),
-            },
-            Task::Query(links) => {
-                let mut found = match self.store.query(&links).await {
-                    Ok(found) => found,
-                    Err(error) => forgone(&context, &error, Vec::new()),
-                };
-                // An answer that is short would be asked for again and again.
-                found.resize(links.len(), Vec::new());
-                Outcome::Found(found)
-            }
-            Task::Save { record, result } => match self.store.save(record, &result).await {
-                Ok(()) => Outcome::Kept,
-                Err(error) => forgone(&context, &error, Outcome::Kept),
-            },
-            Task::Link(record) => match self.store.link(record).await {
-                Ok(()) => Outcome::Kept,
-                Err(error) => forgone(&context, &error, Outcome::Kept),
-            },
-        }
-    }
-
-    async fn map(&self, seat: &Seat<R>, context: &OpContext) -> Outcome<R> {
-        // Only for a source is this work that a user would want to see.
-        let shown = context.vertex().inputs.is_empty().then(|| Interval::begin(&seat.audience));
-        let outcome = match &seat.op {
-            Ok(op) => self.attempt(&seat.audience, || op.cache_map(context)).await,
-            Err(error) => Err(error.clone()),
-        };
-        match (shown, &outcome) {
-            (Some(interval), outcome) => interval.end(outcome.as_ref().err()),
-            (None, Err(error)) => seat.audience.complete(Some(error)),
-            (None, Ok(_)) => {}
-        }
-        match outcome {
-            Ok(map) => Outcome::Mapped(map),
-            Err(error) => Outcome::Failed(error),
-        }
-    }
-
-    async fn exec(&self, seat: &Seat<R>, context: &OpContext, inputs: Vec<R>) -> Outcome<R> {
-        let _permit = match &self.permits {
-            // The semaphore is never closed; were it, work would just not be limited.
-            Some(permits) => permits.acquire().await.ok(),
-            None => None,
-        };
-        self.show_inputs_cached(seat.node);
-        let interval = Interval::begin(&seat.audience);
-        let outcome = match &seat.op {
-            Ok(op) => self.attempt(&seat.audience, || op.exec(context, inputs.clone())).await,
-            Err(error) => Err(error.clone()),
-        };
-        interval.end(outcome.as_ref().err());
-        match outcome {
-            Ok(results) => Outcome::Executed(results),
-            Err(error) => Outcome::Failed(error),
-        }
-    }
-
-    /// Asks the operation; again, if it failed because the job it served went away and there is
-    /// another. Each round has lost a job, so this ends.
-    async fn attempt<'a, T>(
-        &self,
-        audience: &Audience,
-        ask: impl Fn() -> BoxFuture<'a, Result<T, OpError>> + Send,
-    ) -> Result<T, OpError> {
-        loop {
-            let before = audience.jobs();
-            match ask().await {
-                Err(error) if audience.has_lost(&before, &error) => {
-                    tracing::debug!(vertex.digest = %audience.digest(), "again for another job");
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
     /// Says that the result of `node` came from the cache, and so nothing below it was needed.
-    fn show_cached(&self, node: NodeId) {
+    pub(crate) fn show_cached(&self, node: NodeId) {
         let state = self.state.lock();
         state.sweep(node);
         if let Some(seat) = state.seats.get(&node) {
@@ -369,7 +277,17 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
         }
     }
 
-    fn show_inputs_cached(&self, node: NodeId) {
+    /// Says the same of `node` and all below of which nothing was said: its work was another's.
+    fn show_built(&self, node: NodeId) {
+        let state = self.state.lock();
+        state.sweep(node);
+        if let Some(seat) = state.seats.get(&node) {
+            seat.audience.cached_unless_told();
+        }
+    }
+
+    /// Says that what was not done below `node` was not needed: its own work begins.
+    pub(crate) fn show_inputs_cached(&self, node: NodeId) {
         self.state.lock().sweep(node);
     }
 }
@@ -395,10 +313,14 @@ impl<R: Clone> State<R> {
 
 impl<R: Clone + Send + Sync + 'static> Waiting<R> {
     pub(crate) async fn answer(mut self, vertex: &Vertex) -> Result<R, SolveError> {
-        (&mut self.answer).await.unwrap_or_else(|_| {
+        let outcome = (&mut self.answer).await.unwrap_or_else(|_| {
             let (vertex, name) = (vertex.digest, vertex.name.clone());
             Err(SolveError { vertex, name, source: OpError::cancelled() })
-        })
+        });
+        if outcome.is_ok() {
+            self.engine.show_built(self.node);
+        }
+        outcome
     }
 }
 
@@ -408,87 +330,5 @@ impl<R: Clone + Send + Sync + 'static> Drop for Waiting<R> {
         state.answers.remove(&self.build);
         let orders = state.graph.unwant(self.build);
         self.engine.carry_out(&mut state, orders);
-    }
-}
-
-/// Logs that the store did not help; the work is done instead.
-fn forgone<T>(context: &OpContext, error: &crate::StoreError, instead: T) -> T {
-    let error = OpErrorText(error);
-    tracing::warn!(vertex.digest = %context.digest(), %error, "did without the cache store");
-    instead
-}
-
-/// Displays an error with its causes.
-struct OpErrorText<'a>(&'a crate::StoreError);
-
-impl std::fmt::Display for OpErrorText<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.0, self.0.source)
-    }
-}
-
-/// An interval of work that a user sees; one that is dropped was interrupted.
-struct Interval<'a>(Option<&'a Audience>);
-
-impl<'a> Interval<'a> {
-    fn begin(audience: &'a Audience) -> Self {
-        audience.start();
-        Self(Some(audience))
-    }
-
-    fn end(mut self, error: Option<&OpError>) {
-        if let Some(audience) = self.0.take() {
-            audience.complete(error);
-        }
-    }
-}
-
-impl Drop for Interval<'_> {
-    fn drop(&mut self) {
-        if let Some(audience) = self.0 {
-            audience.interrupt();
-        }
-    }
-}
-
-/// Orders a graph and tells its vertices' identities in the shared graph: the digest, unless it or
-/// something below ignores the cache. Such a vertex is another one than its twin that does not.
-#[derive(Default)]
-struct Loader {
-    identities: HashMap<*const Vertex, Digest>,
-    order: Vec<(Arc<Vertex>, Digest)>,
-}
-
-impl Loader {
-    fn known(&self, vertex: &Arc<Vertex>) -> Option<Digest> {
-        self.identities.get(&Arc::as_ptr(vertex)).copied()
-    }
-
-    fn identity(&mut self, root: &Arc<Vertex>) -> Digest {
-        let mut pending = vec![(root.clone(), false)];
-        while let Some((vertex, inputs_done)) = pending.pop() {
-            if self.known(&vertex).is_some() {
-                continue;
-            }
-            if !inputs_done {
-                pending.push((vertex.clone(), true));
-                pending.extend(vertex.inputs.iter().map(|input| (input.vertex.clone(), false)));
-                continue;
-            }
-            let inputs: Vec<Option<Digest>> =
-                vertex.inputs.iter().map(|input| self.known(&input.vertex)).collect();
-            let own = vertex.digest.digest();
-            let plain = vertex.inputs.iter().zip(&inputs);
-            let mut plain = plain.map(|(input, id)| *id == Some(input.vertex.digest.digest()));
-            let identity = if !vertex.ignore_cache && plain.all(|plain| plain) {
-                own
-            } else {
-                let mut hasher = StableHasher::new("solver.fresh.v1");
-                hasher.feed(&own).feed(&vertex.ignore_cache).feed(&inputs).finish()
-            };
-            self.identities.insert(Arc::as_ptr(&vertex), identity);
-            self.order.push((vertex, identity));
-        }
-        self.known(root).unwrap_or_else(|| root.digest.digest())
     }
 }

@@ -4,14 +4,15 @@
 //! so that neither a deep graph nor a wide one costs any stack.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::key::{BaseKey, RunKey};
 use crate::machine::EdgeMachine;
+use crate::node::{Asker, EdgeState, Node, Purpose, Run, RunState};
 use crate::order::{BuildId, EdgeId, NodeId, Order, Outcome, Task, WorkId};
 use crate::signal::{Effect, Event, Goal, Report};
-use crate::{CacheMap, JobId, OpError, SolveError, Vertex};
+use crate::{JobId, OpError, SolveError, Vertex};
 
 /// All vertices that jobs use, and their edges.
 #[derive(Debug)]
@@ -24,61 +25,6 @@ pub(crate) struct Graph<R> {
     queue: VecDeque<(EdgeId, Event<R>)>,
     orders: Vec<Order<R>>,
     last_id: u64,
-}
-
-#[derive(Debug)]
-struct Node<R> {
-    vertex: Arc<Vertex>,
-    inputs: Vec<EdgeId>,
-    edges: BTreeMap<u32, EdgeState<R>>,
-    map: Option<Arc<CacheMap>>,
-    mapping: Option<WorkId>,
-    /// What this vertex runs, so that all its outputs come from one run.
-    run: Option<RunKey>,
-    jobs: usize,
-}
-
-#[derive(Debug)]
-struct EdgeState<R> {
-    machine: EdgeMachine<R>,
-    askers: HashMap<Asker, Goal>,
-    /// The furthest goal of the askers; the machine hears of it in its turn.
-    wanted: Goal,
-    /// What the askers were told last.
-    told: (Goal, usize, bool),
-    works: Vec<WorkId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Asker {
-    Slot { edge: EdgeId, slot: usize },
-    Build(BuildId),
-}
-
-/// What a piece of work is for.
-#[derive(Debug, Clone, Copy)]
-enum Purpose {
-    Map(NodeId),
-    Edge(EdgeId),
-    Content(EdgeId, usize),
-    Run(RunKey),
-    Nothing,
-}
-
-/// One execution, for all edges that came to the same inputs.
-#[derive(Debug)]
-struct Run<R> {
-    leader: NodeId,
-    base: BaseKey,
-    /// Nodes that may ask for its results.
-    nodes: HashSet<NodeId>,
-    state: RunState<R>,
-}
-
-#[derive(Debug)]
-enum RunState<R> {
-    Running { work: WorkId, waiters: Vec<EdgeId> },
-    Done(Vec<R>),
 }
 
 impl<R> Default for Graph<R> {
@@ -112,8 +58,7 @@ impl<R: Clone> Graph<R> {
     /// Adds a vertex; its inputs are in the graph already.
     pub(crate) fn add(&mut self, vertex: Arc<Vertex>, inputs: Vec<EdgeId>) -> NodeId {
         let id = NodeId(self.next_id());
-        let (edges, map, mapping, run) = (BTreeMap::new(), None, None, None);
-        self.nodes.insert(id, Node { vertex, inputs, edges, map, mapping, run, jobs: 0 });
+        self.nodes.insert(id, Node::new(vertex, inputs));
         id
     }
 
@@ -202,15 +147,7 @@ impl<R: Clone> Graph<R> {
     }
 
     fn edge(&mut self, id: EdgeId) -> Option<&mut EdgeState<R>> {
-        let node = self.nodes.get_mut(&id.node)?;
-        let (inputs, ignore) = (node.inputs.len(), node.vertex.ignore_cache);
-        Some(node.edges.entry(id.output).or_insert_with(|| EdgeState {
-            machine: EdgeMachine::new(id.output, inputs, ignore),
-            askers: HashMap::new(),
-            wanted: Goal::Nothing,
-            told: (Goal::Nothing, 0, false),
-            works: Vec::new(),
-        }))
+        Some(self.nodes.get_mut(&id.node)?.edge(id.output))
     }
 
     /// Lets the machines talk until all wait.
@@ -319,7 +256,7 @@ impl<R: Clone> Graph<R> {
             if edge.machine.is_mapping() {
                 let event = match &map {
                     Ok(map) => Event::Mapped(map.clone()),
-                    Err(error) => Event::Failed(blame(&node.vertex, error.clone())),
+                    Err(error) => Event::Failed(node.blame(error.clone())),
                 };
                 self.queue.push_back((EdgeId { node: id, output: *output }, event));
             }
@@ -341,7 +278,7 @@ impl<R: Clone> Graph<R> {
 
     fn failed(&self, node: NodeId, error: OpError) -> Event<R> {
         match self.nodes.get(&node) {
-            Some(node) => Event::Failed(blame(&node.vertex, error)),
+            Some(node) => Event::Failed(node.blame(error)),
             // A node that is gone has no machine that could hear it.
             None => Event::Wanted(Goal::Nothing),
         }
@@ -488,17 +425,4 @@ impl<R: Clone> Graph<R> {
             self.ask(id, Asker::Build(build), Goal::Nothing);
         }
     }
-}
-
-impl<R: Clone> EdgeState<R> {
-    fn news(&self) -> Option<Result<Report<R>, SolveError>> {
-        match self.machine.failure() {
-            Some(error) => Some(Err(error.clone())),
-            None => self.machine.report().map(Ok),
-        }
-    }
-}
-
-fn blame(vertex: &Vertex, source: OpError) -> SolveError {
-    SolveError { vertex: vertex.digest, name: vertex.name.clone(), source }
 }

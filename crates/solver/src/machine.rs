@@ -134,6 +134,15 @@ impl<R: Clone> EdgeMachine<R> {
         self.kept.or_else(|| self.matches.first().copied()).or(id)
     }
 
+    pub(crate) const fn map(&self) -> Option<&Arc<CacheMap>> {
+        self.map.as_ref()
+    }
+
+    /// Returns for each slot the key of the input's content, where that is known.
+    pub(crate) fn contents(&self) -> Vec<Option<KeyId>> {
+        self.slots.iter().map(Slot::content_key).collect()
+    }
+
     /// Returns for each slot the links by which its input leads here.
     pub(crate) fn links(&self) -> Vec<Vec<LinkKey>> {
         let Some(map) = &self.map else { return Vec::new() };

@@ -37,7 +37,8 @@ impl<R> Slot<R> {
         self.report.as_ref().map_or(Goal::Nothing, |report| report.level)
     }
 
-    fn content_key(&self) -> Option<KeyId> {
+    /// Returns the key of the input's content, if it is known.
+    pub(crate) fn content_key(&self) -> Option<KeyId> {
         match self.content {
             Content::Known(key) => key,
             Content::Unknown | Content::Running => None,

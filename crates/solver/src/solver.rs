@@ -8,7 +8,9 @@ use progress::ProgressSink;
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
-use crate::{CacheStore, Edge, InterestedJob, JobId, KeyId, LinkKey, OpResolver, SolveError};
+use crate::{
+    CacheMap, CacheStore, Edge, InterestedJob, JobId, KeyId, LinkKey, OpResolver, SolveError,
+};
 
 /// Settings of a solver.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,10 +39,14 @@ pub struct Job<R: Clone + Send + Sync + 'static> {
 pub struct Record<R> {
     /// The edge.
     pub edge: Edge,
+    /// What its operation said of its keys.
+    pub map: Arc<CacheMap>,
     /// The key under which its result is kept.
     pub key: KeyId,
     /// The links that lead to the key, per slot.
     pub links: Vec<Vec<LinkKey>>,
+    /// For each slot the key of the input's content, where that was needed.
+    pub contents: Vec<Option<KeyId>>,
     /// For each slot the place of the input's record in the same list.
     pub inputs: Vec<usize>,
     /// The result, if this job has it in hand; otherwise the store may have it under `key`.

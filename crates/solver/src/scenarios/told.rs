@@ -164,3 +164,33 @@ async fn a_twin_that_ignores_the_cache_is_told_under_another_digest() {
         Event::Status(_) | Event::Warning(_) => false,
     }));
 }
+
+#[tokio::test]
+async fn a_vertex_whose_work_another_did_is_told_too() {
+    let bench = Bench::new();
+    let (first, _) = bench.job("first");
+    let (second, feed) = bench.job("second");
+    let base = toy("base", &[]).edge();
+    first.build(toy("one", std::slice::from_ref(&base)).key("k").edge()).await.unwrap();
+    bench.store.forget_results();
+    second.build(toy("two", &[base]).key("k").edge()).await.unwrap();
+    assert_eq!(told(&feed).last().unwrap(), "two cached");
+}
+
+#[tokio::test]
+async fn a_latecomer_is_told_only_the_newest_of_a_counter() {
+    let bench = Bench::new();
+    let edge = toy("a", &[]).counting(&[1, 2, 3]).edge();
+    let (first, first_feed) = bench.job("first");
+    let (second, second_feed) = bench.job("second");
+    first.build(edge.clone()).await.unwrap();
+    second.build(edge).await.unwrap();
+    let counted = |feed: &Feed| -> Vec<i64> {
+        let current = |event: &Event| match event {
+            Event::Status(status) => Some(status.current),
+            Event::Vertex(_) | Event::Log(_) | Event::Warning(_) => None,
+        };
+        feed.snapshot().iter().filter_map(current).collect()
+    };
+    assert_eq!((counted(&first_feed), counted(&second_feed)), (vec![1, 2, 3], vec![3]));
+}

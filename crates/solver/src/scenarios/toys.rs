@@ -25,6 +25,8 @@ pub(super) struct Toy {
     outputs: Vec<String>,
     ignore_cache: bool,
     volatile: bool,
+    /// The states of a counter that each run tells.
+    counts: Vec<i64>,
     /// What each run waits for.
     gate: Option<Arc<Semaphore>>,
     failures: Mutex<Vec<Failure>>,
@@ -57,6 +59,7 @@ pub(super) fn toy(name: &str, inputs: &[Edge]) -> Toy {
         outputs: Vec::new(),
         ignore_cache: false,
         volatile: false,
+        counts: Vec::new(),
         gate: None,
         failures: Mutex::default(),
         maps: AtomicUsize::new(0),
@@ -92,6 +95,10 @@ impl Toy {
 
     pub(super) fn volatile(self) -> Self {
         Self { volatile: true, ..self }
+    }
+
+    pub(super) fn counting(self, counts: &[i64]) -> Self {
+        Self { counts: counts.to_vec(), ..self }
     }
 
     pub(super) fn gated(self, gate: &Arc<Semaphore>) -> Self {
@@ -163,6 +170,18 @@ impl Op<String> for Toy {
         self.execs.fetch_add(1, Ordering::SeqCst);
         let _ending = Ending(&self.ended);
         context.log(progress::LogStream::Stdout, format!("{} runs", self.name));
+        for current in &self.counts {
+            context.status(progress::Status {
+                vertex: context.digest(),
+                id: "counter".to_owned(),
+                name: "counting".to_owned(),
+                current: *current,
+                total: 0,
+                timestamp: progress::Timestamp::now(),
+                started: None,
+                completed: None,
+            });
+        }
         if let Some(gate) = &self.gate {
             gate.acquire().await.expect("gates are not closed").forget();
         }
