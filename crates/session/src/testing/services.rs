@@ -93,8 +93,8 @@ impl Secrets for Service {
         request: Request<GetSecretRequest>,
     ) -> Result<Response<GetSecretResponse>, Status> {
         let data = self.0.secrets.get(&request.into_inner().id).cloned();
-        let data = data
-            .ok_or_else(|| Status::not_found("rpc error: code = NotFound desc = not found"))?;
+        let data =
+            data.ok_or_else(|| Status::not_found("rpc error: code = NotFound desc = not found"))?;
         Ok(Response::new(GetSecretResponse { data }))
     }
 }
@@ -141,7 +141,8 @@ impl Upload for Service {
         if value("urlhost") != "buildkit-session" {
             return Err(Status::invalid_argument("not the host of an upload"));
         }
-        let data = value("urlpath").strip_prefix('/').and_then(|id| self.0.uploads.lock().remove(id));
+        let data =
+            value("urlpath").strip_prefix('/').and_then(|id| self.0.uploads.lock().remove(id));
         let data = data.ok_or_else(|| Status::unknown("no such upload"))?;
         // The call ends when all is said, although the daemon's side is still open.
         let parts: Vec<_> = data.chunks(5000).map(Bytes::copy_from_slice).collect();

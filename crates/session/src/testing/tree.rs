@@ -48,7 +48,9 @@ impl Filter {
         self.include.push(path.to_owned());
         if let Ok(target) = fs::read_link(root.join(path)) {
             let next = Path::new(path).parent().unwrap_or(Path::new("")).join(target);
-            if let Some(next) = next.to_str().filter(|next| !self.include.contains(&(*next).to_owned())) {
+            if let Some(next) =
+                next.to_str().filter(|next| !self.include.contains(&(*next).to_owned()))
+            {
                 self.follow(root, &next.to_owned());
             }
         }
@@ -76,8 +78,9 @@ fn visit(
     seen: &mut HashMap<u64, String>,
     stats: &mut Vec<Stat>,
 ) -> io::Result<()> {
-    let mut names: Vec<_> =
-        fs::read_dir(root.join(relative))?.map(|e| Ok(e?.file_name())).collect::<io::Result<_>>()?;
+    let mut names: Vec<_> = fs::read_dir(root.join(relative))?
+        .map(|e| Ok(e?.file_name()))
+        .collect::<io::Result<_>>()?;
     names.sort();
     for name in names {
         let relative = relative.join(name);
