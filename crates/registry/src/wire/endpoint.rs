@@ -81,8 +81,8 @@ fn mirror(config: &RegistryConfig, host: &str, text: &str) -> Result<Endpoint, R
         namespace: Some(host.to_owned()),
     };
     match endpoint.url(Scheme::Https, "x", "") {
-        Some(url) if url.host().is_some() && url.username().is_empty() => Ok(endpoint),
-        _ => Err(bad_mirror(host, text)),
+        Some(_) => Ok(endpoint),
+        None => Err(bad_mirror(host, text)),
     }
 }
 
@@ -97,6 +97,10 @@ impl Endpoint {
         let Self { address, prefix, .. } = self;
         let text = format!("{}://{address}/v2/{prefix}{repository}/{path}", scheme.name());
         let mut url = Url::parse(&text).ok()?;
+        // An address that is more or less than a host and a port would be read as something else.
+        if !url.path().starts_with("/v2/") || !url.username().is_empty() || url.query().is_some() {
+            return None;
+        }
         if let Some(namespace) = &self.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
         }

@@ -61,9 +61,7 @@ impl Failure {
         let attempt = Box::new(attempt.clone());
         match self {
             Self::Unreachable(error) | Self::Broken(error) => {
-                // What reqwest itself says is only that there was an error.
-                let source: Box<dyn Error + Send + Sync> = error.into();
-                RegistryError::Connection { attempt, source }
+                RegistryError::Connection { attempt, source: error.into() }
             }
             Self::Stalled(after) => RegistryError::Stalled { attempt, after },
             Self::Final(error) => error,
