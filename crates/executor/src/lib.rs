@@ -23,6 +23,8 @@ pub use executor::{Executor, Running};
 pub use id::{ContainerId, ContainerIdError};
 pub use io::{Input, Output, ProcessIo};
 pub use limits::{LimitName, LimitNameError, Resources, Ulimit};
+#[cfg(feature = "testing")]
+pub use linux::Floor;
 pub use linux::{LinuxExecutor, run_if_helper};
 pub use mounts::GuestMount;
 pub use process::{ExitStatus, TerminalSize};

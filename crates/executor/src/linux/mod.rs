@@ -4,6 +4,8 @@
 
 mod cgroup;
 mod channel;
+#[cfg(feature = "testing")]
+mod floor;
 mod frame;
 mod helper;
 mod link;
@@ -22,6 +24,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+#[cfg(feature = "testing")]
+pub use floor::Floor;
 pub use helper::run_if_helper;
 
 use self::cgroup::CgroupTrees;
