@@ -84,9 +84,19 @@ impl Layout {
         self.format.join("empty")
     }
 
-    /// Holds what is being made or unmade, under invented names.
+    /// Holds what is being made, under invented names.
     pub(crate) fn limbo(&self) -> HostPath {
         self.format.join("limbo")
+    }
+
+    /// The lock that is held, in shared mode, while something is in limbo.
+    pub(crate) fn making(&self) -> HostPath {
+        self.format.join("making")
+    }
+
+    /// Holds what is to be deleted, under invented names.
+    pub(crate) fn trash(&self) -> HostPath {
+        self.format.join("trash")
     }
 
     /// Locks for volumes that are being seeded.

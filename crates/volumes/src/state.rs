@@ -158,15 +158,15 @@ impl State {
         self.cutoff = self.head;
     }
 
-    /// Forgets the oldest versions above `keep`, never the head.
-    pub(crate) fn trim(&mut self, keep: u32) {
-        let keep = usize::try_from(keep.max(1)).unwrap_or(usize::MAX);
-        while self.versions.len() > keep {
-            let Some(oldest) = self.versions.iter().position(|v| v.number != self.head) else {
-                return;
-            };
-            self.versions.remove(oldest);
-        }
+    /// Forgets the oldest versions above `keep`, never the head nor one that is `in_use`.
+    pub(crate) fn trim(&mut self, keep: u32, in_use: &BTreeSet<u64>) {
+        let mut excess = self.versions.len().saturating_sub(keep.max(1) as usize);
+        let head = self.head;
+        self.versions.retain(|version| {
+            let goes = excess > 0 && version.number != head && !in_use.contains(&version.number);
+            excess -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Returns how the root of a mount is to look to a step that asks for `asked`.

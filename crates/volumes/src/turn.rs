@@ -93,6 +93,11 @@ impl Turn {
         self.stand() == Stand::Joined
     }
 
+    /// Returns true if those who wait may be waiting for it.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        self.stand() != Stand::Apart
+    }
+
     /// Returns true if the tree of a plain volume must stop changing before this turn begins.
     pub(crate) fn freezes(&self, form: Form) -> bool {
         let begins = self.phase == Phase::Waiting && !self.fresh && form == Form::Plain;

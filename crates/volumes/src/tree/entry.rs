@@ -196,3 +196,8 @@ pub(crate) fn set_root(path: &Path, wanted: Root) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Gives the directory at `to` the extended attributes of the one at `from`.
+pub(crate) fn copy_root_xattrs(from: &Path, to: &Path) -> io::Result<()> {
+    copy_xattrs(&through(open_root(from)?), &through(open_root(to)?))
+}

@@ -11,7 +11,7 @@ mod transfer;
 mod unite;
 mod view;
 
-pub(crate) use entry::{is_empty, root_attributes, set_root};
+pub(crate) use entry::{copy_root_xattrs, is_empty, root_attributes, set_root};
 pub(crate) use measure::measure;
 pub(crate) use sink::{Below, sink};
 pub(crate) use transfer::{Means, transfer};

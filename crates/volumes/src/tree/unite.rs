@@ -58,10 +58,8 @@ impl Union<'_, '_> {
                 Kind::Directory => self.inner(fork, &name, base, before, head, now, hides)?,
             }
         }
-        if base.face().is_some() && !base.has_face_of(head)? {
-            if let Some(face) = head.face() {
-                entry::copy_directory_attributes(face, fork)?;
-            }
+        if let (Some(face), false) = (head.face(), base.has_face_of(head)?) {
+            entry::copy_directory_attributes(face, fork)?;
         }
         Ok(())
     }

@@ -1,0 +1,355 @@
+//! One use of one volume: from the place in the queue to the tree in hand.
+
+use std::time::Duration;
+
+use filelock::{FileLock, Holder, Label, Mode};
+use mount::{HostPath, Mount, MountSource, OverlayUpper};
+
+use crate::gate::{Gate, Orphan};
+use crate::layout::LayerId;
+use crate::state::Root;
+use crate::store::{Beginning, Volume};
+use crate::turn::{Form, Phase, Start, Turn, Verdict, admit, start};
+use crate::{NoCache, RootAttributes, Seed, Sharing, VolumeError, live, tree};
+
+/// What a step wants of one volume.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    pub(crate) volume: Volume,
+    pub(crate) sharing: Sharing,
+    pub(crate) fresh: bool,
+    pub(crate) root: RootAttributes,
+    pub(crate) seed: Option<Seed>,
+    /// True if the step mounts it at more than one place.
+    pub(crate) several: bool,
+    pub(crate) by: Label,
+}
+
+/// A turn that is ours. Dropped without a proper end it is given up, and what it wrote into a layer
+/// of its own with it.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) volume: Volume,
+    pub(crate) turn: Turn,
+    /// The lock on the turn's file; none once the turn is over.
+    lock: Option<FileLock>,
+    pub(crate) by: Label,
+    pub(crate) asked: RootAttributes,
+    /// How the root looked when the turn began.
+    pub(crate) root: Option<Root>,
+    pub(crate) view: Sight,
+}
+
+/// What the step sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Nothing yet: the turn waits.
+    None,
+    /// A directory as it is.
+    Tree(HostPath),
+    /// A directory that must not be written, or the tree of several.
+    Version(Vec<HostPath>),
+    /// A layer above others; the step's mount of it is the only one.
+    Above { lower: Vec<HostPath>, upper: OverlayUpper },
+}
+
+/// What came of trying to begin.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// The turn has begun.
+    Granted(Hold),
+    /// The turn is in the queue.
+    Queued {
+        hold: Hold,
+        holders: Vec<Holder>,
+        ahead: usize,
+        /// The longest it may wait.
+        limit: Option<Duration>,
+    },
+}
+
+impl Want {
+    /// Begins, or takes a place in the queue, or looks whether the `place` it has is the first.
+    ///
+    /// What dead holders have left to be published is put into `orphans`.
+    pub(crate) fn attempt(
+        &self,
+        place: Option<Hold>,
+        orphans: &mut Vec<Orphan>,
+    ) -> Result<Attempt, VolumeError> {
+        loop {
+            if let Some(mut gate) = self.volume.enter()? {
+                return self.decide(&mut gate, place, orphans);
+            }
+            let beginning = Beginning { seed: self.seed.clone(), by: self.by.clone() };
+            self.volume.create(&beginning)?;
+        }
+    }
+
+    fn decide(
+        &self,
+        gate: &mut Gate<'_>,
+        place: Option<Hold>,
+        orphans: &mut Vec<Orphan>,
+    ) -> Result<Attempt, VolumeError> {
+        let policy = self.volume.policy(&gate.state);
+        let turn = place.as_ref().map_or_else(
+            || {
+                let fresh = self.fresh && policy.no_cache == NoCache::Fresh;
+                let number = gate.next_number();
+                Turn::new(number, self.sharing, fresh, policy.may_discard())
+            },
+            |place| place.turn,
+        );
+        loop {
+            let verdict = admit(&turn, &gate.turns, gate.state.form);
+            if verdict == Verdict::Grant {
+                match start(&turn, &gate.turns, gate.state.form) {
+                    // The group to be joined may be dead, or out of sight.
+                    Start::Join { layer, in_place, .. } => {
+                        if gate.bury(orphans)? {
+                            continue;
+                        }
+                        let seen = in_place || live::is_mounted(&self.volume.paths.live(layer));
+                        if !seen {
+                            return self.queue(gate, turn, place, 0);
+                        }
+                    }
+                    Start::Read | Start::InPlace | Start::Above | Start::Empty => {}
+                }
+                return self.grant(gate, turn, place).map(Attempt::Granted);
+            }
+            let Verdict::Wait { ahead, .. } = verdict else { continue };
+            if !gate.bury(orphans)? {
+                return self.queue(gate, turn, place, ahead);
+            }
+        }
+    }
+
+    fn queue(
+        &self,
+        gate: &mut Gate<'_>,
+        turn: Turn,
+        place: Option<Hold>,
+        ahead: usize,
+    ) -> Result<Attempt, VolumeError> {
+        let hold = match place {
+            Some(hold) => hold,
+            None => self.enrol(gate, turn)?,
+        };
+        let in_the_way = |other: &&Turn| other.is_in_the_way();
+        let holders = gate.holders(gate.users(Some(turn.number)).filter(in_the_way));
+        let limit = self.volume.policy(&gate.state).wait_limit;
+        Ok(Attempt::Queued { hold, holders, ahead, limit })
+    }
+
+    /// Makes the file of a turn.
+    fn enrol(&self, gate: &mut Gate<'_>, turn: Turn) -> Result<Hold, VolumeError> {
+        let path = self.volume.turn_path(&turn);
+        let holder = Holder::here(self.by.clone());
+        let lock = FileLock::try_acquire(path.as_path(), Mode::Exclusive, Some(&holder))
+            .map_err(VolumeError::Lock)?;
+        gate.replace_turn(turn);
+        Ok(Hold {
+            volume: self.volume.clone(),
+            turn,
+            lock: Some(lock),
+            by: self.by.clone(),
+            asked: self.root,
+            root: None,
+            view: Sight::None,
+        })
+    }
+
+    fn grant(
+        &self,
+        gate: &mut Gate<'_>,
+        waiting: Turn,
+        place: Option<Hold>,
+    ) -> Result<Hold, VolumeError> {
+        let start = start(&waiting, &gate.turns, gate.state.form);
+        if waiting.freezes(gate.state.form) {
+            gate.state.form = Form::Versioned;
+            gate.commit()?;
+        }
+        let mut turn = Turn { phase: Phase::Holding, base: gate.state.head, ..waiting };
+        match start {
+            Start::Read => {}
+            Start::InPlace => {
+                (turn.layer, turn.in_place) = (gate.state.head_layers().first().copied(), true);
+            }
+            Start::Join { layer, base, in_place } => {
+                (turn.layer, turn.base, turn.in_place) = (Some(layer), base, in_place);
+            }
+            Start::Above | Start::Empty => turn.layer = Some(LayerId::invent()),
+        }
+        let mut hold = match place {
+            None => self.enrol(gate, turn)?,
+            Some(mut hold) => {
+                hold.begin(turn)?;
+                gate.replace_turn(turn);
+                hold
+            }
+        };
+        hold.view = self.prepare(gate, &turn, start)?;
+        let root = match &hold.view {
+            Sight::Tree(tree) => Some(tree),
+            Sight::Above { upper, .. } => Some(&upper.upper),
+            Sight::Version(_) | Sight::None => None,
+        };
+        if let Some(path) = root {
+            let failed = VolumeError::system("look at", path.as_path());
+            hold.root = Some(tree::root_attributes(path.as_path()).map_err(failed)?);
+        }
+        Ok(hold)
+    }
+
+    /// Makes what the step is to see.
+    fn prepare(&self, gate: &Gate<'_>, turn: &Turn, start: Start) -> Result<Sight, VolumeError> {
+        let (paths, wanted) = (&self.volume.paths, gate.state.root_for(self.root));
+        let below = || -> Vec<HostPath> {
+            let version = gate.state.version(turn.base);
+            version.iter().flat_map(|v| &v.layers).map(|layer| paths.tree(*layer)).collect()
+        };
+        match (start, turn.layer) {
+            (Start::Read, _) | (_, None) => {
+                let lower = if turn.fresh { Vec::new() } else { below() };
+                self.face(lower, wanted)
+            }
+            (Start::InPlace, Some(layer)) => {
+                let tree = paths.tree(layer);
+                set_root(&tree, wanted)?;
+                Ok(Sight::Tree(tree))
+            }
+            (Start::Join { in_place, .. }, Some(layer)) => {
+                let tree = if in_place { paths.tree(layer) } else { paths.live(layer) };
+                // Who asks for nothing takes the root as those have it who are there already.
+                if self.root != RootAttributes::default() {
+                    set_root(&tree, wanted)?;
+                }
+                Ok(Sight::Tree(tree))
+            }
+            (Start::Empty, Some(layer)) => {
+                self.make_layer(layer, None, wanted)?;
+                Ok(Sight::Tree(paths.tree(layer)))
+            }
+            (Start::Above, Some(layer)) => {
+                let lower = below();
+                self.make_layer(layer, lower.first(), wanted)?;
+                let upper = OverlayUpper { upper: paths.tree(layer), work: paths.work(layer) };
+                if !turn.is_joined() && !self.several {
+                    return Ok(Sight::Above { lower, upper });
+                }
+                let live = paths.live(layer);
+                let mounted = live::mount_overlay(&lower, &upper.upper, &upper.work, &live);
+                mounted.map_err(VolumeError::system("mount", live.as_path()))?;
+                Ok(Sight::Tree(live))
+            }
+        }
+    }
+
+    /// Returns a read-only view of some layers whose root looks as `wanted`.
+    fn face(&self, mut lower: Vec<HostPath>, wanted: Root) -> Result<Sight, VolumeError> {
+        if lower.is_empty() {
+            lower.push(self.volume.store.layout.empty());
+        }
+        let top = lower[0].clone();
+        let looks = tree::root_attributes(top.as_path());
+        if looks.map_err(VolumeError::system("look at", top.as_path()))? != wanted {
+            let name = format!("{}-{}-{:o}", wanted.uid, wanted.gid, wanted.mode);
+            let face = self.volume.paths.face(&name);
+            let made = std::fs::create_dir_all(face.as_path());
+            made.map_err(VolumeError::system("make", face.as_path()))?;
+            set_root(&face, wanted)?;
+            lower.insert(0, face);
+        }
+        Ok(Sight::Version(lower))
+    }
+
+    fn make_layer(
+        &self,
+        layer: LayerId,
+        below: Option<&HostPath>,
+        wanted: Root,
+    ) -> Result<(), VolumeError> {
+        let (paths, disk) = (&self.volume.paths, &self.volume.store.disk);
+        for path in [paths.layer(layer), paths.tree(layer), paths.work(layer), paths.live(layer)] {
+            let failed = VolumeError::system("make", path.as_path());
+            disk.make_directory(path.as_path()).map_err(failed)?;
+        }
+        let tree = paths.tree(layer);
+        if let Some(below) = below {
+            // The root of an overlay has the attributes of its topmost layer's root.
+            let failed = VolumeError::system("prepare", tree.as_path());
+            tree::copy_root_xattrs(below.as_path(), tree.as_path()).map_err(failed)?;
+        }
+        set_root(&tree, wanted)
+    }
+}
+
+impl Hold {
+    /// Takes over the turn of a dead holder.
+    pub(crate) fn adopt(volume: Volume, orphan: Orphan) -> Self {
+        let Orphan { turn, lock } = orphan;
+        let holder = FileLock::holder_of(lock.path()).ok().flatten();
+        let unknown = || Label { build: "a dead process".to_owned(), step: String::new() };
+        Self {
+            volume,
+            turn,
+            lock: Some(lock),
+            by: holder.map_or_else(unknown, |holder| holder.label),
+            asked: RootAttributes::default(),
+            root: None,
+            view: Sight::None,
+        }
+    }
+
+    /// Gives the turn's file the name of `turn`, which it is from now on.
+    pub(crate) fn begin(&mut self, turn: Turn) -> Result<(), VolumeError> {
+        if let Some(lock) = &mut self.lock {
+            let to = self.volume.turn_path(&turn);
+            lock.rename(to.as_path()).map_err(VolumeError::Lock)?;
+        }
+        self.turn = turn;
+        Ok(())
+    }
+
+    /// Ends the turn: from now on others may begin.
+    pub(crate) fn finish(&mut self) -> Result<(), VolumeError> {
+        let ended = self.lock.take().map_or(Ok(()), FileLock::remove);
+        self.volume.store.wakes.signal(self.volume.key);
+        ended.map_err(VolumeError::Lock)
+    }
+
+    /// Returns the mount for the step.
+    pub(crate) fn mount(&self) -> Mount {
+        match &self.view {
+            Sight::Tree(tree) => Mount::bind(tree.clone()),
+            Sight::Version(lower) if lower.len() == 1 => Mount::bind(lower[0].clone()).read_only(),
+            Sight::Version(lower) => {
+                let source = MountSource::Overlay { lower: lower.clone(), upper: None };
+                Mount { source, readonly: true }
+            }
+            Sight::Above { lower, upper } => {
+                let (lower, upper) = (lower.clone(), Some(upper.clone()));
+                Mount { source: MountSource::Overlay { lower, upper }, readonly: false }
+            }
+            Sight::None => Mount::bind(self.volume.store.layout.empty()).read_only(),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
+        if let Err(error) = self.finish() {
+            tracing::warn!(volume.id = %self.volume.key, %error, "the end of a turn was not noted");
+        }
+    }
+}
+
+fn set_root(path: &HostPath, wanted: Root) -> Result<(), VolumeError> {
+    tree::set_root(path.as_path(), wanted).map_err(VolumeError::system("prepare", path.as_path()))
+}

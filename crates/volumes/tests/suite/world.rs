@@ -1,0 +1,249 @@
+//! A root with volumes in it, and steps that use them.
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mount::{HostPath, Mount, MountSource};
+use parking_lot::Mutex;
+use tasks::Task;
+use tokio::sync::watch;
+use volumes::{
+    Label, LeaseRequest, Leases, MountRequest, Outcome, Seed, Sharing, Unobserved, Variant,
+    VariantKey, VolumeError, VolumeKey, VolumeManager, VolumeName, VolumeRecord, VolumeSettings,
+    WaitObserver, Waiting,
+};
+
+pub struct World {
+    pub manager: VolumeManager,
+    pub root: tempfile::TempDir,
+    seeds: Mutex<Vec<tempfile::TempDir>>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(VolumeSettings::default()).await
+    }
+
+    pub async fn with(settings: VolumeSettings) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let manager = open(root.path().into(), settings).await;
+        Self { manager, root, seeds: Mutex::default() }
+    }
+
+    pub fn request(&self, id: &str, sharing: Sharing) -> LeaseRequest {
+        request(id, sharing)
+    }
+
+    pub async fn take(&self, id: &str, sharing: Sharing) -> Leases {
+        self.take_with(id, sharing, |_| ()).await
+    }
+
+    pub async fn take_with(
+        &self,
+        id: &str,
+        sharing: Sharing,
+        change: impl FnOnce(&mut MountRequest),
+    ) -> Leases {
+        let mut request = request(id, sharing);
+        change(&mut request.mounts[0]);
+        self.manager.acquire(request, &Unobserved).await.unwrap()
+    }
+
+    pub fn spawn_take(
+        &self,
+        id: &str,
+        sharing: Sharing,
+        told: &Told,
+    ) -> Task<Result<Leases, VolumeError>> {
+        let (manager, request, told) = (self.manager.clone(), request(id, sharing), told.clone());
+        tasks::spawn("step", async move { manager.acquire(request, &told).await })
+    }
+
+    /// Puts files into a volume by a step that succeeds.
+    pub async fn fill(&self, id: &str, files: &[(&str, &str)]) {
+        let lease = self.take(id, Sharing::Locked).await;
+        let tree = mounted(&lease.mount(0).unwrap());
+        for (name, content) in files {
+            tree.write(name, content);
+        }
+        drop(tree);
+        lease.finish(Outcome::Succeeded).await.unwrap();
+    }
+
+    /// The names in the root of the head, seen without a lease.
+    pub async fn head(&self, id: &str) -> Vec<String> {
+        let location = self.manager.path(key(id)).await.unwrap();
+        mounted(&view(location.head)).names()
+    }
+
+    pub async fn record(&self, id: &str) -> VolumeRecord {
+        self.manager.inspect(key(id)).await.unwrap()
+    }
+
+    /// How many layers are on disk.
+    pub async fn layers(&self, id: &str) -> usize {
+        let location = self.manager.path(key(id)).await.unwrap();
+        fs::read_dir(location.layers.as_path()).unwrap().count()
+    }
+
+    pub fn seed(&self, files: &[(&str, &str)]) -> Variant {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        let layers = vec![HostPath::new(directory.path()).unwrap()];
+        self.seeds.lock().push(directory);
+        Variant { key: VariantKey::new(digests::Digest::of("seed")), seed: Seed { layers } }
+    }
+}
+
+pub async fn open(root: PathBuf, settings: VolumeSettings) -> VolumeManager {
+    let manager = VolumeManager::open(HostPath::new(root).unwrap(), settings).await.unwrap();
+    manager.sweep().await.unwrap();
+    manager
+}
+
+pub fn name(id: &str) -> VolumeName {
+    VolumeName::new("default", id).unwrap()
+}
+
+pub fn key(id: &str) -> VolumeKey {
+    name(id).key()
+}
+
+pub fn label() -> Label {
+    Label { build: "b1".to_owned(), step: "RUN make".to_owned() }
+}
+
+pub fn request(id: &str, sharing: Sharing) -> LeaseRequest {
+    LeaseRequest { mounts: vec![MountRequest::new(name(id), sharing)], holder: label() }
+}
+
+/// The read-only mount of some layers.
+pub fn view(lower: Vec<HostPath>) -> Mount {
+    let source = match &lower[..] {
+        [single] => MountSource::Bind(single.clone()),
+        _ => MountSource::Overlay { lower, upper: None },
+    };
+    Mount { source, readonly: true }
+}
+
+/// A wait observer whose observations can be waited for.
+#[derive(Clone)]
+pub struct Told(Arc<watch::Sender<Vec<Waiting>>>, Arc<Mutex<(usize, bool)>>);
+
+impl Default for Told {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())), Arc::default())
+    }
+}
+
+impl Told {
+    /// The next thing that was told about the wait.
+    pub async fn waiting(&self) -> Waiting {
+        let next = self.1.lock().0;
+        let mut receiver = self.0.subscribe();
+        let told = receiver.wait_for(|told| told.len() > next).await.unwrap()[next].clone();
+        self.1.lock().0 += 1;
+        told
+    }
+
+    pub fn is_acquired(&self) -> bool {
+        self.1.lock().1
+    }
+}
+
+impl WaitObserver for Told {
+    fn waiting(&self, waiting: &Waiting) {
+        self.0.send_modify(|told| told.push(waiting.clone()));
+    }
+
+    fn acquired(&self, _: &VolumeName, _: std::time::Duration) {
+        self.1.lock().1 = true;
+    }
+}
+
+/// A mount as a step sees it, until dropped.
+pub struct Tree {
+    pub path: PathBuf,
+    mountpoint: Option<tempfile::TempDir>,
+}
+
+/// Performs a mount as an executor would.
+pub fn mounted(mount: &Mount) -> Tree {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, move_mount,
+    };
+    let (lower, upper) = match &mount.source {
+        MountSource::Bind(path) => {
+            return Tree { path: path.as_path().to_owned(), mountpoint: None };
+        }
+        MountSource::Overlay { lower, upper } => (lower, upper),
+        MountSource::Tmpfs { .. } => panic!("a volume is no tmpfs"),
+    };
+    let mountpoint = tempfile::tempdir().unwrap();
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    for path in lower {
+        fsconfig_set_string(&context, "lowerdir+", path.as_path()).unwrap();
+    }
+    if let Some(upper) = upper {
+        fsconfig_set_string(&context, "upperdir", upper.upper.as_path()).unwrap();
+        fsconfig_set_string(&context, "workdir", upper.work.as_path()).unwrap();
+    }
+    fsconfig_create(&context).unwrap();
+    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+    let fd = fsmount(&context, flags, MountAttrFlags::empty()).unwrap();
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&fd, "", rustix::fs::CWD, mountpoint.path(), flags).unwrap();
+    Tree { path: mountpoint.path().to_owned(), mountpoint: Some(mountpoint) }
+}
+
+impl Tree {
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.path.join(name), content).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.path.join(name)).ok()
+    }
+
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.path.join(name)).unwrap();
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Names with their contents.
+    pub fn listing(&self) -> Vec<String> {
+        self.names().iter().map(|n| format!("{n}={}", self.read(n).unwrap())).collect()
+    }
+
+    pub fn root(&self) -> (u32, u32, u32) {
+        let metadata = fs::metadata(&self.path).unwrap();
+        (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
+    }
+
+    pub fn set_root(&self, uid: u32, gid: u32, mode: u32) {
+        chown(&self.path, Some(uid), Some(gid)).unwrap();
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(mountpoint) = &self.mountpoint {
+            let flags = rustix::mount::UnmountFlags::empty();
+            rustix::mount::unmount(mountpoint.path(), flags).unwrap();
+        }
+    }
+}
