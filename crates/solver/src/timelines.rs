@@ -37,10 +37,10 @@ enum Step {
 }
 
 fn sketches(quiet: bool) -> impl Strategy<Value = Vec<Sketch>> {
-    let input = (any::<prop::sample::Index>(), 0u32..2, any::<bool>());
+    let input = (any::<prop::sample::Index>(), 0u32..2, prop::bool::weighted(0.3));
     let rare = move |percent| prop::bool::weighted(if quiet { 0.0 } else { percent });
-    let sketch = (0u8..6, prop::collection::vec(input, 0..4), rare(0.1), rare(0.1));
-    prop::collection::vec(sketch, 1..12).prop_map(|sketches| {
+    let sketch = (0u8..3, prop::collection::vec(input, 0..4), rare(0.1), rare(0.1));
+    prop::collection::vec(sketch, 1..16).prop_map(|sketches| {
         let place =
             |(number, (op, inputs, ignore_cache, volatile)): (usize, (u8, Vec<_>, _, _))| {
                 let inputs = match number {

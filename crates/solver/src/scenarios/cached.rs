@@ -221,3 +221,20 @@ async fn a_lattice_with_a_great_many_paths_is_walked_once() {
     assert_eq!(bench.build(&lattice()).await.unwrap(), "x");
     assert_eq!(bench.store.take_counts(), Counts { queries: 200, loads: 1, saves: 0, links: 0 });
 }
+
+#[tokio::test]
+async fn every_slot_has_to_match_the_same_record() {
+    let bench = Bench::new();
+    let graph = |left: &str, right: &str| {
+        let inputs = [toy(left, &[]).edge(), toy(right, &[]).edge()];
+        toy("top", &inputs).by_content(0).by_content(1).make()
+    };
+    bench.build(&graph("a", "b").0).await.unwrap();
+    bench.build(&graph("c", "d").0).await.unwrap();
+    // Each slot alone leads to a record now; together they lead to none.
+    for (left, right) in [("a", "d"), ("c", "b"), ("a", "x"), ("x", "b")] {
+        let (edge, top) = graph(left, right);
+        assert_eq!(bench.build(&edge).await.unwrap(), format!("top({left}(),{right}())"));
+        assert_eq!(top.ran(), 1);
+    }
+}

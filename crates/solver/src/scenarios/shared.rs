@@ -248,3 +248,23 @@ async fn a_job_takes_over_when_the_owner_left_and_its_absence_made_the_work_fail
     assert_eq!(two.await.unwrap(), "shared()");
     assert_eq!(shared.ran(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_jobs_on_many_threads_share_a_wide_graph() {
+    let bench = Bench::new();
+    let (base, base_toy) = toy("base", &[]).make();
+    let middle: Vec<_> = (0..40)
+        .map(|number| toy("m", std::slice::from_ref(&base)).key(&number.to_string()))
+        .map(|toy| toy.by_content(0).make())
+        .collect();
+    let edges: Vec<_> = middle.iter().map(|(edge, _)| edge.clone()).collect();
+    let top = toy("top", &edges).edge();
+    let (holder, _feed) = bench.job("holder");
+    let builds = (0..30).map(|_| bench.build(&top));
+    let (held, results) =
+        futures::join!(holder.build(top.clone()), futures::future::join_all(builds));
+    let expected = held.unwrap();
+    assert!(results.into_iter().all(|result| result.unwrap() == expected));
+    assert_eq!(base_toy.ran(), 1);
+    assert!(middle.iter().all(|(_, toy)| toy.ran() == 1));
+}
