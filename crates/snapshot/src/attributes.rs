@@ -32,7 +32,7 @@ fn path(directory: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
 /// Returns the extended attributes of a file, without the marks of an overlay.
 pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Xattrs, Errno> {
     let path = path(directory, name);
-    let mut list = match rustix::fs::llistxattr(&path, &mut [0_u8; 0][..]) {
+    let mut list = match rustix::fs::llistxattr_query(&path) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Xattrs::new()),
         Ok(length) => Vec::with_capacity(length + 256),
         Err(error) => return Err(error),

@@ -1,6 +1,8 @@
 //! Stacks shown as copies.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -222,15 +224,10 @@ impl Sink {
             RootDir::open(path).map_err(SnapshotError::io("open directory", path.as_path()))
         };
         let (base, upper, directory) = (open(base.path())?, open(&tree)?, open(&layer)?);
-        let compared = rustix::fs::openat(
-            &directory,
-            ".",
-            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .map_err(TreeError::at("open directory", "."))
-        .and_then(|directory| node::clear(&directory))
-        .and_then(|()| diff_trees(&base, &upper, &layer));
+        let compared = node::open_directory(directory.as_fd(), OsStr::new("."))
+            .map_err(TreeError::at("open directory", "."))
+            .and_then(|directory| node::clear(&directory))
+            .and_then(|()| diff_trees(&base, &upper, &layer));
         compared.map_err(in_layer("find the changes of", self.unfinished.key()))?;
         remove_tree(&tree)
     }

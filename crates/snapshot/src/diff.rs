@@ -7,19 +7,19 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use mount::{HostPath, RootDir};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, mkdirat, mknodat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, mkdirat, mknodat, statat};
 use rustix::io::Errno;
 
 use crate::attributes::{Attributes, modified};
-use crate::node;
+use crate::node::{self, open_directory};
 use crate::walk::{Entry, Event, TreeError, Walk, file_type, names};
 
 /// Compares two trees and fills `directory`, empty so far, with the layer that turns `lower` into
 /// `upper`; blocking.
 ///
-/// Two files are the same if their metadata is, and their times tell that it cannot be by accident;
-/// where a time has no fraction of a second, as in archives, their content is compared. The time of a
-/// directory alone is no difference.
+/// Two files are the same if all that is said of them is, and their times tell that it cannot be by
+/// accident. Where a time has no fraction of a second, as in archives, or the file was just made, their
+/// content is compared. The time of a directory alone is no difference.
 ///
 /// # Errors
 /// Returns an error that names the file which could not be read or copied.
@@ -192,25 +192,27 @@ impl Comparison {
     }
 }
 
-fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::empty())
-}
-
 /// Returns true if two files that are no directories are the same.
 fn same(before: &Entry<'_>, now: &Entry<'_>) -> Result<bool, TreeError> {
     if !same_attributes(before, now)? {
         return Ok(false);
     }
-    let (times, kind) = ([before, now].map(|entry| modified(entry.stat())), now.file_type());
-    if times[0] != times[1] || before.stat().st_size != now.stat().st_size {
+    if modified(before.stat()) != modified(now.stat())
+        || before.stat().st_size != now.stat().st_size
+    {
         return Ok(false);
     }
-    match kind {
+    match now.file_type() {
         FileType::Symlink => Ok(before.read_link()? == now.read_link()?),
-        FileType::RegularFile if times[0].tv_nsec == 0 => same_content(before, now),
+        FileType::RegularFile if may_hide_a_change(now.stat()) => same_content(before, now),
         _ => Ok(true),
     }
+}
+
+/// Returns true if a file may have been changed without a change of its time: the time was rounded,
+/// or the last change came so soon after it that the kernel's clock may not have moved on.
+fn may_hide_a_change(stat: &Stat) -> bool {
+    stat.st_mtime_nsec == 0 || stat.st_ctime - stat.st_mtime <= 1
 }
 
 fn same_attributes(before: &Entry<'_>, now: &Entry<'_>) -> Result<bool, TreeError> {

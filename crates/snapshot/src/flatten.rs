@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use mount::HostPath;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, statat};
 use rustix::io::Errno;
 
 use crate::attributes::{self, Attributes};
@@ -98,8 +98,7 @@ impl Flattening {
             node::remove_xattrs(parent.as_fd(), entry.name()).map_err(failed())?;
         }
         attributes.give(parent.as_fd(), entry.name()).map_err(failed())?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(parent, entry.name(), flags, Mode::empty()).map_err(failed())?;
+        let opened = node::open_directory(parent.as_fd(), entry.name()).map_err(failed())?;
         self.way.push((opened, attributes));
         Ok(())
     }

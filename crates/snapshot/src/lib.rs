@@ -37,3 +37,6 @@ pub use probe::{Driver, probe};
 pub use snapshotter::{
     ActiveLayer, ActiveSink, LayerIngest, SnapshotError, Snapshotter, Usage, View,
 };
+
+#[cfg(test)]
+mod tests;

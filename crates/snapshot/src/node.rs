@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::attributes::{self, Attributes, xattrs};
-use crate::walk::{Entry, TreeError};
+use crate::walk::{Entry, Event, TreeError, Walk};
 
 /// Makes `entry` again as `name` in `directory`, where nothing of that name is. A directory is made
 /// empty, and its times are to be given again when it is full. A socket is left out.
@@ -72,6 +72,12 @@ pub(crate) fn create_file(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Fil
     openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
 }
 
+/// Opens a directory for listing; a link to one is an error.
+pub(crate) fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
 /// Makes `name` in `directory` another name of a file.
 pub(crate) fn link(
     from: (BorrowedFd<'_>, &OsStr),
@@ -91,9 +97,8 @@ pub(crate) fn remove(
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(Errno::ISDIR) => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = openat(directory, name, flags, Mode::empty())
-                .map_err(TreeError::at("open directory", path))?;
+            let opened =
+                open_directory(directory, name).map_err(TreeError::at("open directory", path))?;
             clear(&opened)?;
             unlinkat(directory, name, AtFlags::REMOVEDIR)
                 .map_err(TreeError::at("remove directory", path))?;
@@ -104,8 +109,7 @@ pub(crate) fn remove(
 }
 
 /// Removes all that is in a directory.
-pub(crate) fn clear(directory: impl std::os::fd::AsFd) -> Result<(), TreeError> {
-    use crate::walk::{Event, Walk};
+pub(crate) fn clear(directory: impl AsFd) -> Result<(), TreeError> {
     let mut walk = Walk::new(directory)?;
     while let Some(event) = walk.next()? {
         let (entry, flags) = match &event {

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, s
 use rustix::io::Errno;
 
 use crate::attributes::{self, Xattrs};
+use crate::node::open_directory;
 
 /// How many directories are held open at once.
 const HELD: usize = 64;
@@ -176,7 +177,7 @@ impl Walk {
         let (Some(left), Some(frame)) = (left, self.frames.last_mut()) else { return Ok(()) };
         if frame.directory.is_none() {
             let parent = left.held(&self.path)?;
-            let reopened = Frame::open_only(parent, OsStr::new(".."))
+            let reopened = open_directory(parent, OsStr::new(".."))
                 .and_then(|directory| {
                     let moved = identity(&fstat(&directory)?) != frame.identity;
                     if moved { Err(Errno::STALE) } else { Ok(directory) }
@@ -190,15 +191,10 @@ impl Walk {
 
 impl Frame {
     fn open(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Self, Errno> {
-        let directory = Self::open_only(parent, name)?;
+        let directory = open_directory(parent, name)?;
         let identity = identity(&fstat(&directory)?);
         let names = names(&directory)?.into_iter();
         Ok(Self { directory: Some(directory), identity, names, current: None })
-    }
-
-    fn open_only(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(parent, name, flags, Mode::empty())
     }
 
     fn held(&self, path: &Path) -> Result<BorrowedFd<'_>, TreeError> {

@@ -77,7 +77,8 @@ impl<R: Read> Unpacking<'_, R> {
         if name.as_bytes() == OPAQUE {
             return self.opaque(&parent);
         }
-        if name.as_bytes().starts_with(NOTES) {
+        let is_note = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(NOTES);
+        if path.components().any(is_note) {
             return Ok(());
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
@@ -287,7 +288,7 @@ impl<R: Read> Unpacking<'_, R> {
 }
 
 fn names_of(below: &RootDir) -> Result<Vec<OsString>, Errno> {
-    let directory = super::target::open_directory(below.as_fd(), OsStr::new("."))?;
+    let directory = node::open_directory(below.as_fd(), OsStr::new("."))?;
     crate::walk::names(&directory)
 }
 

@@ -11,13 +11,11 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use mount::{GuestPath, HostPath, RootDir};
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, chmodat, mkdirat, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, chmodat, mkdirat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::attributes::{self, Attributes};
-use crate::node;
+use crate::node::{self, open_directory};
 use crate::walk::{Entry, TreeError, file_type};
 
 /// How many links one name may go through.
@@ -264,11 +262,6 @@ fn components(path: &Path) -> VecDeque<Option<OsString>> {
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     };
     path.components().filter_map(component).collect()
-}
-
-pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::empty())
 }
 
 /// Returns the attributes of the directory `path` of the tree below; none if there is no such.
