@@ -221,7 +221,6 @@ pub struct History {
     pub empty_layer: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
 const fn is_zero(number: &i64) -> bool {
     *number == 0
 }

@@ -343,3 +343,35 @@ async fn redirects_end() {
     let error = fetch(server.plain(), &server.reference("a"), &layer).await.unwrap_err();
     assert!(error.to_string().contains("redirects"), "{error}");
 }
+
+#[tokio::test]
+async fn only_so_many_blobs_travel_at_once() {
+    let (content, layer) = blob(1000);
+    let server = Server::start(move |asked, _| match asked.path.contains("/blobs/") {
+        true => answer(200, &[], content.clone()),
+        false => manifest_answer(MANIFEST),
+    })
+    .await;
+    let mut config = server.plain();
+    config.transfers_per_host = 2;
+    let registry = registry(config);
+    let (reference, access) = (server.reference("a"), Access::anonymous());
+    let blobs = || server.lines().iter().filter(|line| line.contains("/blobs/")).count();
+
+    let first = registry.blob(&reference, &layer, &access).await.unwrap();
+    let _second = registry.blob(&reference, &layer, &access).await.unwrap();
+    let third = {
+        let (registry, reference) = (registry.clone(), reference.clone());
+        tasks::spawn("third", async move {
+            registry.blob(&reference, &layer, &Access::anonymous()).await.map(|_| ())
+        })
+    };
+    // What is not a blob passes by; by then the third would have been asked for, too.
+    for _ in 0..5 {
+        registry.resolve(&reference, &access).await.unwrap();
+    }
+    assert_eq!(blobs(), 2);
+    drop(first);
+    third.await.unwrap().unwrap();
+    assert_eq!(blobs(), 3);
+}

@@ -277,34 +277,3 @@ async fn a_manifest_that_arrives_as_another_is_an_error() {
         .unwrap_err();
     assert!(matches!(error, RegistryError::Garbage { .. }), "{error:?}");
 }
-
-#[tokio::test]
-async fn only_so_many_blobs_travel_at_once() {
-    let (most, now) = (Arc::new(Mutex::new(0usize)), Arc::new(Mutex::new(0usize)));
-    let server = Server::start(|asked, _| takes(asked)).await;
-    let mut config = server.plain();
-    config.transfers_per_host = 2;
-    let registry = registry(config);
-    let pushes = (0..6).map(|index| {
-        let blob = Bytes::from(vec![index; 300_000 + usize::from(index)]);
-        let descriptor = Descriptor::of(media::OCI_LAYER, &blob);
-        let (most, now) = (most.clone(), now.clone());
-        let size = descriptor.size;
-        let push = push(&blob).reporting_to(Arc::new(move |sent| {
-            let mut now = now.lock();
-            // A blob counts from its first bytes to its last.
-            if sent <= 256 << 10 {
-                *now += 1;
-                let mut most = most.lock();
-                *most = (*most).max(*now);
-            } else if sent == size {
-                *now -= 1;
-            }
-        }));
-        let (registry, reference) = (registry.clone(), server.reference("a"));
-        async move { registry.push_blob(&reference, &descriptor, push, &Access::anonymous()).await }
-    });
-    let results = futures::future::try_join_all(pushes).await.unwrap();
-    assert_eq!(results, [Pushed::Uploaded; 6]);
-    assert!((1..=2).contains(&*most.lock()));
-}
