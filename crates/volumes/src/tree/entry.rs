@@ -199,5 +199,6 @@ pub(crate) fn set_root(path: &Path, wanted: Root) -> io::Result<()> {
 
 /// Gives the directory at `to` the extended attributes of the one at `from`.
 pub(crate) fn copy_root_xattrs(from: &Path, to: &Path) -> io::Result<()> {
-    copy_xattrs(&through(open_root(from)?), &through(open_root(to)?))
+    let (from, to) = (open_root(from)?, open_root(to)?);
+    copy_xattrs(&through(&from), &through(&to))
 }
