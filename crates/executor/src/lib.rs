@@ -2,11 +2,14 @@
 //!
 //! An [`Executor`] takes a [`ProcessSpec`] and a [`ProcessIo`] and gives back a [`Running`] guard. It
 //! knows nothing of images, snapshots, sessions or the build graph: whoever calls it has already
-//! decided what is mounted where. [`LinuxExecutor`] is the production implementation; the strict fake for tests is behind the `testing` feature.
+//! decided what is mounted where. [`LinuxExecutor`] is the production implementation; the strict fake
+//! for tests is behind the `testing` feature.
 
 mod config;
 mod error;
 mod executor;
+#[cfg(any(test, feature = "testing"))]
+mod fake;
 mod id;
 mod io;
 mod limits;
@@ -20,6 +23,8 @@ mod spec;
 pub use config::{DnsConfig, ExecutorConfig, HelperProgram, SandboxNetwork};
 pub use error::{ExecutorError, SetupError};
 pub use executor::{Executor, Running};
+#[cfg(any(test, feature = "testing"))]
+pub use fake::{FakeExecutor, FakeProcess};
 pub use id::{ContainerId, ContainerIdError};
 pub use io::{Input, Output, ProcessIo};
 pub use limits::{LimitName, LimitNameError, Resources, Ulimit};

@@ -1,7 +1,7 @@
 //! A small image made of busybox, and processes in it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,27 +22,27 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// An image, a container's writable layer above it, and an executor.
-pub struct Fixture {
+pub(crate) struct Fixture {
     directory: tempfile::TempDir,
-    pub executor: LinuxExecutor,
+    pub(crate) executor: LinuxExecutor,
 }
 
 /// What a process left.
 #[derive(Debug)]
-pub struct Done {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 impl Fixture {
-    pub async fn new() -> anyhow::Result<Self> {
+    pub(crate) async fn new() -> anyhow::Result<Self> {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut ExecutorConfig)) -> anyhow::Result<Self> {
+    pub(crate) async fn with(change: impl FnOnce(&mut ExecutorConfig)) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let image = directory.path().join("image");
         for name in ["image/bin", "image/etc", "image/tmp", "image/root", "image/var"] {
@@ -66,16 +66,16 @@ impl Fixture {
         Ok(Self { directory, executor })
     }
 
-    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn host(&self, name: &str) -> HostPath {
+    pub(crate) fn host(&self, name: &str) -> HostPath {
         HostPath::new(self.path(name)).expect("absolute")
     }
 
     /// The layer that a container writes, named so that several can be had.
-    pub fn layer(&self, name: &str) -> Mount {
+    pub(crate) fn layer(&self, name: &str) -> Mount {
         let (upper, work) = (format!("upper{name}"), format!("work{name}"));
         for directory in [&upper, &work] {
             fs::create_dir_all(self.path(directory)).expect("layer");
@@ -89,33 +89,45 @@ impl Fixture {
         }
     }
 
-    pub fn spec(&self, args: &[&str]) -> ProcessSpec {
+    pub(crate) fn spec(&self, args: &[&str]) -> ProcessSpec {
         let id = ContainerId::new(format!("test-{}", COUNTER.fetch_add(1, Ordering::Relaxed)));
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         ProcessSpec::new(id.expect("valid"), self.layer(""), args)
     }
 
-    pub fn shell(&self, script: &str) -> ProcessSpec {
+    pub(crate) fn shell(&self, script: &str) -> ProcessSpec {
         self.spec(&["sh", "-c", script])
     }
 
-    pub async fn run(&self, spec: ProcessSpec) -> Result<Done, ExecutorError> {
+    pub(crate) async fn run(&self, spec: ProcessSpec) -> Result<Done, ExecutorError> {
         let (io, stdout, stderr) = collecting();
         let running = self.executor.start(spec, io).await?;
         collect(running, stdout, stderr).await
     }
 
     /// Runs a script that must succeed and returns what it said.
-    pub async fn output(&self, script: &str) -> anyhow::Result<String> {
+    pub(crate) async fn output(&self, script: &str) -> anyhow::Result<String> {
         let done = self.run(self.shell(script)).await?;
         anyhow::ensure!(done.status.success(), "{done:?}");
         Ok(done.stdout)
     }
 
-    /// What is in the written layer, sorted.
-    pub fn written(&self) -> Vec<String> {
+    /// What the written layer adds to the image or changes in it, sorted.
+    pub(crate) fn written(&self) -> Vec<String> {
         let mut found = Vec::new();
         walk(&self.path("upper"), Path::new(""), &mut found);
+        let describe = |root: &str, path: &String| {
+            let metadata = fs::symlink_metadata(self.path(root).join(path)).ok()?;
+            let times = (metadata.mtime(), metadata.mtime_nsec());
+            Some((metadata.mode(), metadata.uid(), metadata.gid(), times, metadata.is_dir()))
+        };
+        // A directory that is as in the image was only opened for writing.
+        found.retain(|path| {
+            let copy = describe("upper", path);
+            copy != describe("image", path) || copy.is_some_and(|copy| !copy.4)
+        });
+        // These remain, as with other builders.
+        found.retain(|path| !["dev", "proc", "sys"].contains(&path.as_str()));
         found.sort();
         found
     }
@@ -131,13 +143,13 @@ fn walk(root: &Path, below: &Path, found: &mut Vec<String>) {
     }
 }
 
-pub fn guest(path: &str) -> GuestPath {
+pub(crate) fn guest(path: &str) -> GuestPath {
     GuestPath::new(path).expect("no NUL")
 }
 
-pub type Chunks = mpsc::Receiver<Bytes>;
+pub(crate) type Chunks = mpsc::Receiver<Bytes>;
 
-pub fn collecting() -> (ProcessIo, Chunks, Chunks) {
+pub(crate) fn collecting() -> (ProcessIo, Chunks, Chunks) {
     let (out, stdout) = mpsc::channel(16);
     let (err, stderr) = mpsc::channel(16);
     let io =
@@ -145,7 +157,7 @@ pub fn collecting() -> (ProcessIo, Chunks, Chunks) {
     (io, stdout, stderr)
 }
 
-pub async fn text(mut chunks: Chunks) -> String {
+pub(crate) async fn text(mut chunks: Chunks) -> String {
     let mut all = Vec::new();
     while let Some(chunk) = chunks.recv().await {
         all.extend_from_slice(&chunk);
@@ -153,7 +165,7 @@ pub async fn text(mut chunks: Chunks) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-pub async fn collect(
+pub(crate) async fn collect(
     running: Box<dyn Running>,
     stdout: Chunks,
     stderr: Chunks,

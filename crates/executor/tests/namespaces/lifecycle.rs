@@ -1,3 +1,227 @@
-//! What a process cannot see or do.
-use crate::{Case, cases};
-pub const CASES: &[Case] = cases![];
+//! How processes end when nobody waits for them, and that nothing is left.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+use executor::{Executor as _, ExecutorConfig, ExitStatus, LinuxExecutor, ProcessIo};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::fixture::{Fixture, collecting};
+use crate::{Case, Outcome, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    dropping_the_guard_kills_the_whole_tree,
+    stopping_waits_until_nothing_is_left,
+    dropping_the_start_leaves_nothing,
+    nothing_stays_mounted,
+    a_dead_helper_is_replaced,
+    a_killed_daemon_leaves_nothing,
+    leftover_cgroups_are_swept,
+];
+
+/// A script that starts a tree of processes, and what it is found by.
+fn tree(mark: u32) -> String {
+    format!(
+        "sleep {mark} & (setsid sh -c 'trap \"\" TERM; sleep {mark} & sleep {mark}' &); \
+         sleep 0.2; echo ready; sleep {mark}"
+    )
+}
+
+/// The processes of the host whose command line has `mark`, each with a hold on it.
+fn marked(mark: u32) -> anyhow::Result<Vec<std::os::fd::OwnedFd>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        if command.contains(&format!("sleep\0{mark}"))
+            && let Some(pid) = Pid::from_raw(pid)
+            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until all of them have ended.
+async fn all_ended(processes: Vec<std::os::fd::OwnedFd>) -> Outcome {
+    tasks::blocking("wait", move || {
+        for process in processes {
+            let mut polled = [PollFd::new(&process, PollFlags::IN)];
+            poll(&mut polled, None).context("poll")?;
+        }
+        Ok(())
+    })
+    .await?
+}
+
+async fn dropping_the_guard_kills_the_whole_tree() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let (io, mut stdout, _stderr) = collecting();
+    let running = fixture.executor.start(fixture.shell(&tree(918_273)), io).await?;
+    ensure!(stdout.recv().await.unwrap_or_default() == b"ready\n"[..]);
+    let processes = marked(918_273)?;
+    ensure!(processes.len() >= 3, "{}", processes.len());
+    drop(running);
+    all_ended(processes).await
+}
+
+async fn stopping_waits_until_nothing_is_left() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let (io, mut stdout, _stderr) = collecting();
+    let running = fixture.executor.start(fixture.shell(&tree(918_274)), io).await?;
+    ensure!(stdout.recv().await.unwrap_or_default() == b"ready\n"[..]);
+    ensure!(marked(918_274)?.len() >= 3);
+    ensure!(running.stop().await? == ExitStatus::Signal(9));
+    ensure!(marked(918_274)?.is_empty());
+    ensure!(fixture.written().is_empty(), "{:?}", fixture.written());
+    ensure!(groups_of(&fixture)?.is_empty());
+    Ok(())
+}
+
+async fn dropping_the_start_leaves_nothing() -> Outcome {
+    let fixture = Fixture::new().await?;
+    for _ in 0..20 {
+        let start = fixture.executor.start(fixture.shell("sleep 918275"), ProcessIo::null());
+        tokio::select! {
+            biased;
+            running = start => drop(running?),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    all_ended(marked(918_275)?).await?;
+    // The layer is free as soon as the last one is gone, and the executor still works.
+    let done = fixture.run(fixture.spec(&["true"])).await?;
+    ensure!(done.status.success());
+    Ok(())
+}
+
+async fn nothing_stays_mounted() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    let before = mounts()?;
+    let (io, mut stdout, stderr) = collecting();
+    let running = fixture.executor.start(fixture.shell("echo ready; sleep 0.1"), io).await?;
+    ensure!(stdout.recv().await.is_some());
+    ensure!(mounts()? == before, "a container's mounts are its own");
+    crate::fixture::collect(running, stdout, stderr).await?;
+    ensure!(mounts()? == before);
+    ensure!(groups_of(&fixture)?.is_empty());
+    // Busy directories could not be removed.
+    fs::remove_dir_all(fixture.path("work"))?;
+    Ok(())
+}
+
+/// The cgroups of the fixture's executor.
+fn groups_of(fixture: &Fixture) -> anyhow::Result<Vec<String>> {
+    let Some(family) = family_of(fixture) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(family)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path().display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// The version 2 directory of the fixture's executor, if the machine has one.
+fn family_of(fixture: &Fixture) -> Option<std::path::PathBuf> {
+    let state = fixture.path("state");
+    let hash = state.to_str()?.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .into_iter()
+        .find(|root| fs::exists(format!("{root}/cgroup.controllers")).unwrap_or(false))?;
+    let family = std::path::PathBuf::from(format!("{root}/larder-{hash:016x}"));
+    family.exists().then_some(family)
+}
+
+async fn a_dead_helper_is_replaced() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let (io, mut stdout, stderr) = collecting();
+    let script = "echo ready; read x; exit 4";
+    let (input, chunks) = tokio::sync::mpsc::channel(1);
+    let io = ProcessIo { stdin: executor::Input::Chunks(chunks), ..io };
+    let running = fixture.executor.start(fixture.shell(script), io).await?;
+    ensure!(stdout.recv().await.is_some());
+    kill_helpers()?;
+    // A step that runs is not touched, and the next one finds a new helper.
+    let mut spec = fixture.spec(&["true"]);
+    spec.root = fixture.layer("-other");
+    ensure!(fixture.run(spec).await?.status.success());
+    drop(input);
+    let done = crate::fixture::collect(running, stdout, stderr).await?;
+    ensure!(done.status == ExitStatus::Code(4), "{done:?}");
+    Ok(())
+}
+
+/// Kills the helpers that are children of this process, and waits for their end.
+fn kill_helpers() -> Outcome {
+    let me = std::process::id();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+        if stat.contains("(larder-step)")
+            && parent == Some(me.to_string().as_str())
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let process = pidfd_open(pid, PidfdFlags::empty())?;
+            rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)?;
+            poll(&mut [PollFd::new(&process, PollFlags::IN)], None)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name under which this program plays a daemon that is to be killed.
+pub(crate) const DAEMON: &str = "doomed-daemon";
+
+/// Starts a step in the directory given, says so, and waits for the end.
+pub(crate) async fn play_daemon() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let (io, mut stdout, _stderr) = collecting();
+    let _running = fixture.executor.start(fixture.shell(&tree(918_276)), io).await?;
+    ensure!(stdout.recv().await.is_some());
+    println!("{}", fixture.path("").display());
+    std::future::pending().await
+}
+
+#[expect(clippy::disallowed_methods, reason = "plays a daemon that is killed")]
+async fn a_killed_daemon_leaves_nothing() -> Outcome {
+    let mut daemon = Command::new("/proc/self/exe").arg0(DAEMON).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(daemon.stdout.take().context("piped")?).read_line(&mut line)?;
+    let processes = marked(918_276)?;
+    ensure!(processes.len() >= 3, "{}", processes.len());
+    daemon.kill()?;
+    daemon.wait()?;
+    all_ended(processes).await?;
+    let directory = std::path::Path::new(line.trim());
+    ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains(line.trim()));
+    fs::remove_dir_all(directory)?;
+    Ok(())
+}
+
+async fn leftover_cgroups_are_swept() -> Outcome {
+    let fixture = Fixture::new().await?;
+    fixture.output("true").await?;
+    let Some(family) = family_of(&fixture) else {
+        println!("  (this machine has no version 2 cgroups)");
+        return Ok(());
+    };
+    fs::create_dir(family.join("left-over"))?;
+    let config = ExecutorConfig::new(fixture.host("state"));
+    drop(LinuxExecutor::open(config).await?);
+    ensure!(groups_of(&fixture)?.is_empty());
+    Ok(())
+}

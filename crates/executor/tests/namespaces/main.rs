@@ -17,9 +17,9 @@ use std::process::ExitCode;
 use futures::FutureExt as _;
 
 /// What a test returns.
-pub type Outcome = anyhow::Result<()>;
+pub(crate) type Outcome = anyhow::Result<()>;
 /// A test, by name.
-pub type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = Outcome>>>);
+pub(crate) type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = Outcome>>>);
 
 /// Lists tests for [`main`].
 #[macro_export]
@@ -33,6 +33,12 @@ fn main() -> ExitCode {
     executor::run_if_helper();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    if std::env::args().next().as_deref() == Some(lifecycle::DAEMON) {
+        return match runtime.block_on(lifecycle::play_daemon()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let all = [running::CASES, isolation::CASES, mounting::CASES, lifecycle::CASES].concat();

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::fixture::{Fixture, collect, collecting, guest, text};
 use crate::{Case, Outcome, cases};
 
-pub const CASES: &[Case] = cases![
+pub(crate) const CASES: &[Case] = cases![
     exit_codes_and_signals_are_told,
     output_comes_as_it_is_written,
     ten_megabytes_of_output_arrive,
@@ -167,7 +167,7 @@ async fn what_is_missing_is_named() -> Outcome {
     spec.cwd = guest("/etc/passwd");
     let said = error(spec).await;
     ensure!(said.starts_with("cannot use working directory `/etc/passwd`"), "{said}");
-    ensure!(fixture.written().iter().all(|path| path == "dev" || path == "proc" || path == "sys"));
+    ensure!(fixture.written().is_empty(), "{:?}", fixture.written());
     Ok(())
 }
 

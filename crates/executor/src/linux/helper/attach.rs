@@ -58,6 +58,8 @@ pub(super) fn filesystem(
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, AttachError> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(AttachError::of("fsopen"))?;
+    // What `/proc/mounts` shows; without it some tools are confused.
+    let _ = fsconfig_set_string(&context, "source", kind);
     for (key, value) in options {
         let set = if value.is_empty() {
             // An option that an older kernel does not know is one to do without.
@@ -80,6 +82,7 @@ pub(super) fn overlay(
 ) -> Result<OwnedFd, AttachError> {
     let context =
         fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(AttachError::of("fsopen"))?;
+    let _ = fsconfig_set_string(&context, "source", "overlay");
     let set = |key: &str, path: &HostPath| fsconfig_set_string(&context, key, path.as_path());
     for (index, path) in lower.iter().enumerate() {
         match set("lowerdir+", path) {

@@ -6,6 +6,7 @@
 //! empty/   an empty directory
 //! files/   the content of single files
 //! nodes/   device nodes
+//! null     a null device, to hide files with
 //! ```
 //!
 //! It is left behind when the root is entered: only the parts that were mounted into the container
@@ -20,7 +21,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
-use super::attach::{AttachError, Depth, attach, clone_tree, filesystem};
+use super::attach::{AttachError, Depth, INERT, attach, clone_tree, filesystem, restrict};
+use crate::linux::sys::Reach;
 
 /// The workbench, mounted on the executor's scratch directory in this mount namespace.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Bench {
         for name in ["root", "other", "empty", "files", "nodes"] {
             fs::create_dir(bench.0.join(name))?;
         }
+        make_node(&bench.0.join("null"), FileType::CharacterDevice, (1, 3))?;
         Ok(bench)
     }
 
@@ -52,9 +55,16 @@ impl Bench {
         self.0.join("other")
     }
 
-    /// Returns a mount of an empty directory.
+    /// Returns a read-only mount of an empty directory.
     pub(super) fn empty(&self) -> Result<OwnedFd, AttachError> {
-        clone_tree(CWD, &self.0.join("empty"), Depth::One)
+        let tree = clone_tree(CWD, &self.0.join("empty"), Depth::One)?;
+        restrict(&tree, INERT | MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Top)?;
+        Ok(tree)
+    }
+
+    /// Returns a mount of a null device. Not of the host's: who changes its mode would change that.
+    pub(super) fn null(&self) -> Result<OwnedFd, AttachError> {
+        clone_tree(CWD, &self.0.join("null"), Depth::One)
     }
 
     /// Makes a file and returns a mount of it.
@@ -78,11 +88,15 @@ impl Bench {
         number: (u32, u32),
     ) -> io::Result<OwnedFd> {
         let path = self.0.join("nodes").join(name.replace('/', "-"));
-        let device = rustix::fs::makedev(number.0, number.1);
-        rustix::fs::mknodat(CWD, &path, kind, Mode::from_raw_mode(0o666), device)?;
-        rustix::fs::chmod(&path, Mode::from_raw_mode(0o666))?;
+        make_node(&path, kind, number)?;
         clone_tree(CWD, &path, Depth::One).map_err(io::Error::other)
     }
+}
+
+fn make_node(path: &Path, kind: FileType, number: (u32, u32)) -> io::Result<()> {
+    let device = rustix::fs::makedev(number.0, number.1);
+    // The umask is empty here.
+    Ok(rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o666), device)?)
 }
 
 /// A file that exists in memory only.

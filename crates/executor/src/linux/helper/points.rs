@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mount::{GuestPath, RootDir};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timespec, Timestamps};
@@ -44,6 +44,9 @@ pub(super) struct Points {
 }
 
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
+const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+/// As many links are followed as the kernel does.
+const LINKS: usize = 40;
 
 impl Points {
     /// Takes the tree that is mounted at `place`.
@@ -68,56 +71,64 @@ impl Points {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
         }
-        let times = self.nearest(path)?;
+        let before = self.stubs.len();
         let created = match kind {
-            Kind::Directory => self.create_directories(path),
-            Kind::File => self.create_file(path),
-        }?;
-        times.restore();
-        Ok(created)
-    }
-
-    /// Remembers the times of the nearest existing directory above `path`.
-    fn nearest(&self, path: &GuestPath) -> io::Result<Times> {
-        let mut above = path.parent();
-        while let Some(directory) = above {
-            match self.root.open_dir(&directory) {
-                Ok(open) => return Times::of(open),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => above = directory.parent(),
-                Err(error) => return Err(error),
+            Kind::Directory => self.directory(path, 0),
+            Kind::File => self.file(path),
+        };
+        if let [parents @ .., _] = self.stubs.get_mut(before..).unwrap_or_default() {
+            for parent in parents {
+                parent.is_parent = true;
             }
         }
-        Err(Errno::NOENT.into())
+        created
     }
 
-    fn create_directories(&mut self, path: &GuestPath) -> io::Result<OwnedFd> {
-        let Self { root, place, mount_id, stubs } = self;
-        let open = root.create_dir_all(path, DIRECTORY_MODE, |directory| {
-            stubs.extend(Stub::new(directory, place, *mount_id)?);
-            Ok(())
-        })?;
-        Ok(open)
+    /// Opens a directory and creates what is missing of it; where a dangling link points, if there is
+    /// one on the way.
+    fn directory(&mut self, path: &GuestPath, links: usize) -> io::Result<OwnedFd> {
+        match self.root.open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        let (Some(parent_path), Some(name)) = (path.parent(), path.file_name()) else {
+            return self.root.open_dir(path);
+        };
+        let parent = self.directory(&parent_path, links)?;
+        let times = Times::of(parent.try_clone()?)?;
+        match rustix::fs::mkdirat(&parent, name, DIRECTORY_MODE) {
+            Ok(()) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let directory = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+                self.created(directory.as_fd())?;
+                times.restore();
+                Ok(directory)
+            }
+            Err(Errno::EXIST) if links < LINKS => {
+                let target = link_target(&parent, &parent_path, name)?;
+                self.directory(&target, links + 1)
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Creates an empty file; where a dangling link points, if `path` is one.
-    fn create_file(&mut self, path: &GuestPath) -> io::Result<OwnedFd> {
+    fn file(&mut self, path: &GuestPath) -> io::Result<OwnedFd> {
         let mut path = path.clone();
-        for _ in 0..40 {
+        for _ in 0..LINKS {
             let (Some(parent_path), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Errno::ISDIR.into());
             };
-            let parent = self.create_parents(&parent_path)?;
+            let parent = self.directory(&parent_path, 0)?;
+            let times = Times::of(parent.try_clone()?)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
+            match rustix::fs::openat(&parent, name, flags, FILE_MODE) {
                 Ok(file) => {
-                    self.stubs.extend(Stub::new(file.as_fd(), &self.place, self.mount_id)?);
+                    self.created(file.as_fd())?;
+                    times.restore();
                     return Ok(file);
                 }
-                Err(Errno::EXIST) => {
-                    let target = rustix::fs::readlinkat(&parent, name, Vec::new())?;
-                    let target = OsStr::from_bytes(target.as_bytes());
-                    path = parent_path.join(target).map_err(io::Error::other)?;
-                }
+                Err(Errno::EXIST) => path = link_target(&parent, &parent_path, name)?,
                 Err(errno) => return Err(errno.into()),
             }
             match self.root.open_at(&path, OFlags::PATH, Mode::empty()) {
@@ -128,29 +139,24 @@ impl Points {
         Err(Errno::LOOP.into())
     }
 
-    fn create_parents(&mut self, path: &GuestPath) -> io::Result<OwnedFd> {
-        let before = self.stubs.len();
-        let open = self.create_directories(path)?;
-        for stub in self.stubs.iter_mut().skip(before) {
-            stub.is_parent = true;
+    /// Remembers what was just created, unless it is not in the root itself but in a mount on it,
+    /// where it is left alone.
+    fn created(&mut self, created: BorrowedFd<'_>) -> io::Result<()> {
+        if mount_id(created)? == self.mount_id {
+            let link = format!("/proc/self/fd/{}", created.as_raw_fd());
+            let path = std::fs::read_link(link)?;
+            if let Ok(inside) = path.strip_prefix(&self.place) {
+                let path = GuestPath::new(inside).map_err(io::Error::other)?;
+                self.stubs.push(Stub { path, is_parent: false });
+            }
         }
-        Ok(open)
+        Ok(())
     }
 }
 
-impl Stub {
-    /// Describes what was just created, unless it is not in the root itself but in a mount on it,
-    /// where it is left alone.
-    fn new(created: BorrowedFd<'_>, place: &Path, root: u64) -> io::Result<Option<Self>> {
-        if mount_id(created)? != root {
-            return Ok(None);
-        }
-        let link = format!("/proc/self/fd/{}", created.as_raw_fd());
-        let path = std::fs::read_link(link)?;
-        let Ok(inside) = path.strip_prefix(place) else { return Ok(None) };
-        let path = GuestPath::new(inside).map_err(io::Error::other)?;
-        Ok(Some(Self { path, is_parent: false }))
-    }
+fn link_target(parent: &OwnedFd, path: &GuestPath, name: &OsStr) -> io::Result<GuestPath> {
+    let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
+    path.join(OsStr::from_bytes(target.as_bytes())).map_err(io::Error::other)
 }
 
 fn mount_id(open: BorrowedFd<'_>) -> io::Result<u64> {

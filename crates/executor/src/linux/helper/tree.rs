@@ -130,7 +130,7 @@ impl<'a> Tree<'a> {
             let error = "a directory and a file cannot be mounted on one another";
             return Err(error).mounting(target, "attach");
         }
-        let is_proc = rustix::fs::fstatfs(&point).is_ok_and(|fs| fs.f_type as i64 == PROC_MAGIC);
+        let is_proc = rustix::fs::fstatfs(&point).is_ok_and(|fs| fs.f_type == PROC_MAGIC);
         if is_proc {
             return Err("it is inside `/proc`").mounting(target, "attach");
         }
@@ -260,15 +260,9 @@ impl<'a> Tree<'a> {
         let Some(point) = self.existing(path)? else { return Ok(()) };
         let cover = match Kind::of(point.as_fd())? {
             Kind::Directory => self.bench.empty(),
-            Kind::File => {
-                let null = Path::new("/dev/null");
-                clone_tree(rustix::fs::CWD, null, Depth::One)
-            }
+            Kind::File => self.bench.null(),
         };
         let cover = cover.map_err(io::Error::other)?;
-        if Kind::of(cover.as_fd())? == Kind::Directory {
-            restrict(&cover, INERT | READ_ONLY, Reach::Top).map_err(io::Error::other)?;
-        }
         attach(cover, point).map_err(io::Error::other)
     }
 
@@ -370,7 +364,7 @@ fn part(
         let tree = clone_tree(place, Path::new(""), Depth::All).map_err(io::Error::other)?;
         Ok(tree)
     });
-    unmount(&bench.other(), UnmountFlags::DETACH)?;
+    unmount(bench.other(), UnmountFlags::DETACH)?;
     tree
 }
 

@@ -76,3 +76,55 @@ fn rules<S: FromStr>(architecture: u32, number: impl Fn(S) -> usize, newest: usi
     set("clone3", Rule::Fail(libc::ENOSYS as u16));
     Rules { architecture, by_number }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reaches_into_the_kernel_is_refused() {
+        let native = native();
+        let rule = |name: &str| {
+            let number = name.parse::<syscalls::Sysno>().unwrap() as usize;
+            native[0].by_number[number]
+        };
+        for name in [
+            "keyctl",
+            "add_key",
+            "request_key",
+            "bpf",
+            "mount",
+            "umount2",
+            "move_mount",
+            "fsopen",
+            "unshare",
+            "setns",
+            "kexec_load",
+            "init_module",
+            "finit_module",
+            "delete_module",
+            "open_by_handle_at",
+            "userfaultfd",
+            "io_uring_setup",
+            "perf_event_open",
+            "reboot",
+            "swapon",
+            "acct",
+            "settimeofday",
+            "clock_settime",
+            "quotactl",
+            "pidfd_getfd",
+            "syslog",
+            "process_madvise",
+            "kcmp",
+        ] {
+            assert_eq!(rule(name), Rule::Fail(libc::EPERM as u16), "{name}");
+        }
+        for name in ["read", "execve", "openat2", "chroot", "ptrace", "mknodat", "setuid", "statx"]
+        {
+            assert_eq!(rule(name), Rule::Allow, "{name}");
+        }
+        assert_eq!(rule("clone3"), Rule::Fail(libc::ENOSYS as u16));
+        assert_eq!(rule("clone"), Rule::Clone);
+    }
+}
