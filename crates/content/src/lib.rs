@@ -16,3 +16,6 @@ pub use disk::DiskStore;
 pub use ingest::{Ingest, IngestSink};
 pub use reader::{BlobRead, Reader};
 pub use store::{BlobInfo, ContentError, ContentStore};
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ pub use key::{KeyError, LayerKey};
 pub use overlay::OverlaySnapshotter;
 pub use probe::{Driver, probe};
 pub use snapshotter::{
-    ActiveLayer, ActiveSink, LayerIngest, SnapshotError, Snapshotter, Usage, View,
+    ActiveLayer, ActiveSink, Held, LayerIngest, SnapshotError, Snapshotter, Usage, View,
 };
 
 #[cfg(test)]

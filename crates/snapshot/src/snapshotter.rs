@@ -111,6 +111,11 @@ impl ActiveLayer {
         Self { key, mount, sink }
     }
 
+    /// Puts a layer round the way it ends; for decorators of a snapshotter.
+    pub fn wrap(self, wrap: impl FnOnce(Box<dyn ActiveSink>) -> Box<dyn ActiveSink>) -> Self {
+        Self { sink: wrap(self.sink), ..self }
+    }
+
     /// Returns the layer's key.
     pub const fn key(&self) -> &LayerKey {
         &self.key
@@ -181,6 +186,11 @@ impl LayerIngest {
     /// Takes the parts of an ingest; for implementations of a snapshotter.
     pub fn new(key: LayerKey, directory: HostPath, sink: Box<dyn ActiveSink>) -> Self {
         Self { key, directory, sink }
+    }
+
+    /// Puts a layer round the way it ends; for decorators of a snapshotter.
+    pub fn wrap(self, wrap: impl FnOnce(Box<dyn ActiveSink>) -> Box<dyn ActiveSink>) -> Self {
+        Self { sink: wrap(self.sink), ..self }
     }
 
     /// Returns the layer's key.

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use crate::attributes::{self, Xattrs};
+use crate::attributes;
+pub use crate::attributes::Xattrs;
 use crate::node::open_directory;
 
 /// How many directories are held open at once.

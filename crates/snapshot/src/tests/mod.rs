@@ -4,6 +4,7 @@ mod archives;
 mod compressed;
 mod differences;
 mod drivers;
+mod fakes;
 mod walks;
 
 use std::collections::BTreeMap;
