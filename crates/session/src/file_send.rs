@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use proto::filesync::BytesMessage;
 use proto::filesync::file_send_client::FileSendClient;
 use tasks::Task;
 use tokio::io::AsyncWrite;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 use tonic::Request;
@@ -41,6 +41,8 @@ const MESSAGES: usize = 8;
 #[must_use = "a file is complete only once it is finished"]
 pub struct FileSender {
     messages: PollSender<BytesMessage>,
+    /// Says that the end of the messages is the end of the file.
+    complete: oneshot::Sender<()>,
     call: Task<Result<Outcome, SessionError>>,
     /// How the call ended, once a write has found that it has.
     ended: Option<Result<Outcome, SessionError>>,
@@ -69,21 +71,36 @@ impl Session {
     ) -> Result<FileSender, SessionError> {
         self.require(DIFF_COPY)?;
         let (sender, receiver) = mpsc::channel(MESSAGES);
-        let mut request = Request::new(ReceiverStream::new(receiver));
+        let (complete, completed) = oneshot::channel();
+        let mut request = Request::new(until_complete(receiver, completed));
         append(request.metadata_mut(), DIFF_COPY, EXPORTER_ID, &exporter_id.to_string())?;
         for (key, value) in metadata {
             let key = format!("{METADATA_PREFIX}{key}");
             append(request.metadata_mut(), DIFF_COPY, &key, value)?;
         }
         let call = tasks::spawn("send-file", call(self.clone(), request));
-        Ok(FileSender { messages: PollSender::new(sender), call, ended: None })
+        Ok(FileSender { messages: PollSender::new(sender), complete, call, ended: None })
     }
+}
+
+/// Returns the messages, and ends only if the file is complete: a client takes the end of our side
+/// for the end of the file, so one that is broken off must not end before its call is dropped.
+fn until_complete(
+    messages: mpsc::Receiver<BytesMessage>,
+    completed: oneshot::Receiver<()>,
+) -> impl Stream<Item = BytesMessage> + Send + 'static {
+    let end = futures::stream::once(async {
+        if completed.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    });
+    ReceiverStream::new(messages).chain(end.filter_map(|()| std::future::ready(None)))
 }
 
 /// Makes the call and waits for its end: the client may not answer before it has everything.
 async fn call(
     session: Session,
-    request: Request<ReceiverStream<BytesMessage>>,
+    request: Request<impl Stream<Item = BytesMessage> + Send + 'static>,
 ) -> Result<Outcome, SessionError> {
     let mut client = FileSendClient::with_origin(session.channel(), ORIGIN.clone());
     let ended = match client.diff_copy(request).await {
@@ -112,7 +129,9 @@ impl FileSender {
     /// # Errors
     /// Returns an error if the client failed, now or while the file was written.
     pub async fn finish(self) -> Result<Outcome, SessionError> {
-        let Self { messages, call, ended } = self;
+        let Self { messages, complete, call, ended } = self;
+        // If the call is over already, its end is known below.
+        let _ = complete.send(());
         drop(messages);
         match ended {
             Some(ended) => ended,
@@ -167,8 +186,8 @@ impl AsyncWrite for FileSender {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.messages.close();
+    /// Does nothing: only [`FileSender::finish`] completes the file.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }

@@ -13,7 +13,7 @@ use digests::Digest;
 use mount::HostPath;
 
 pub(crate) use packet::{Packet, PacketKind};
-pub(crate) use receive::{ReceiveOptions, Reception, receive};
+pub(crate) use receive::{ReceiveOptions, Reception, Selection, receive};
 pub(crate) use send::{SendPlan, Sending, send, serve};
 
 /// What is compared to find out whether a file has changed.

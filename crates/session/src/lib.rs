@@ -24,7 +24,7 @@ mod session;
 mod sessions;
 mod ssh;
 mod sync;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod testing;
 mod tree_send;
 mod tunnel;

@@ -14,7 +14,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
 
 use crate::call::append;
-use crate::fsutil::{Differ, KeptTree, Packet, ReceiveOptions, Reception, Synced, receive};
+use crate::fsutil::{
+    Differ, KeptTree, Packet, ReceiveOptions, Reception, Selection, Synced, receive,
+};
 use crate::{Session, SessionError, TransferError};
 
 const DIFF_COPY: &str = "/moby.filesync.v1.FileSync/DiffCopy";
@@ -53,7 +55,14 @@ pub struct SyncRequest {
 ///
 /// All entries are then listed in the file `.fsutil-metadata` at the top of the tree.
 #[derive(Clone)]
-pub struct MetadataOnly(pub Arc<dyn Fn(&[u8]) -> bool + Send + Sync>);
+pub struct MetadataOnly(Selection);
+
+impl MetadataOnly {
+    /// Takes a test of paths (relative to the tree): true for those whose content is wanted.
+    pub fn except(is_wanted: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_wanted))
+    }
+}
 
 impl fmt::Debug for MetadataOnly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -87,6 +87,8 @@ pub struct Record {
     pub sends: Vec<Vec<(String, String)>>,
     /// Files that were sent, by exporter.
     pub files: BTreeMap<usize, Bytes>,
+    /// Exporters whose file was broken off.
+    pub broken: Vec<usize>,
 }
 
 impl FakeClient {
@@ -263,6 +265,11 @@ impl ConnectedClient {
     /// Returns what has happened so far, and forgets it.
     pub fn take_record(&self) -> Record {
         std::mem::take(&mut self.offers.record.lock())
+    }
+
+    /// Returns what has happened so far.
+    pub fn record(&self) -> Record {
+        self.offers.record.lock().clone()
     }
 
     /// Returns the blobs of a content store.

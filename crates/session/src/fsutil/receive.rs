@@ -380,3 +380,97 @@ fn look_at(root: &OwnedFd) -> Result<Vec<Stat>, TransferError> {
     })?;
     Ok(known)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use mount::HostPath;
+
+    use super::*;
+
+    fn entry(path: &'static [u8], mode: u32) -> Stat {
+        Stat { path: path.into(), mode, modified: 1_500_000_000, ..Stat::default() }
+    }
+
+    /// Lets a client say this, and returns what it is asked.
+    fn converse(
+        tree: &tempfile::TempDir,
+        packets: Vec<Packet>,
+    ) -> Result<(Reception, Vec<Packet>), TransferError> {
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(packets).unwrap();
+        drop(sender);
+        let (replies, mut asked) = mpsc::unbounded_channel();
+        let kept = KeptTree { tree: HostPath::new(tree.path()).unwrap(), index: None };
+        let reception = receive(&kept, ReceiveOptions::default(), receiver, &replies)?;
+        let mut heard = Vec::new();
+        while let Ok(packet) = asked.try_recv() {
+            heard.push(packet);
+        }
+        Ok((reception, heard))
+    }
+
+    #[test]
+    fn every_type_of_file_arrives_with_all_that_it_has() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |path: &[u8]| tree.path().join(OsStr::from_bytes(path));
+        let xattrs = BTreeMap::from([("user.note".to_owned(), b"kept".to_vec())]);
+        let file = Stat { size: 3, uid: 7, gid: 8, xattrs, ..entry(b"d/\xff", 1 << 23 | 0o640) };
+        let link = Stat { link: "../nowhere".into(), size: 10, ..entry(b"link", 1 << 27 | 0o777) };
+        let device =
+            Stat { device_major: 1, device_minor: 3, ..entry(b"null", 1 << 26 | 1 << 21 | 0o666) };
+        let twin = Stat { link: file.path.clone(), ..entry(b"twin", 1 << 23 | 0o640) };
+        let packets = vec![
+            Packet::stat(entry(b"d", 1 << 31 | 1 << 22 | 0o750)),
+            Packet::stat(file),
+            Packet::stat(link),
+            Packet::stat(device),
+            Packet::stat(entry(b"pipe", 1 << 25 | 0o600)),
+            Packet::stat(twin),
+            Packet::end_of_stats(),
+            Packet::data(1, "abc".into()),
+            Packet::data(1, Bytes::new()),
+            Packet::fin(),
+        ];
+        let (reception, heard) = converse(&tree, packets).unwrap();
+        assert!(matches!(reception, Reception::Complete(_)), "{reception:?}");
+        assert_eq!(heard, [Packet::request(1), Packet::fin()]);
+
+        let file = fs::metadata(at(b"d/\xff")).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.uid(), file.gid()), (0o4640, 7, 8));
+        assert_eq!((file.mtime(), file.mtime_nsec()), (1, 500_000_000));
+        assert_eq!(file.ino(), fs::metadata(at(b"twin")).unwrap().ino());
+        let directory = fs::metadata(at(b"d")).unwrap();
+        assert_eq!((directory.mode() & 0o7777, directory.mtime()), (0o2750, 1));
+        let link = fs::symlink_metadata(at(b"link")).unwrap();
+        assert_eq!((link.is_symlink(), link.mtime()), (true, 1));
+        assert_eq!(fs::metadata(at(b"null")).unwrap().rdev(), rustix::fs::makedev(1, 3));
+        assert_eq!(fs::metadata(at(b"pipe")).unwrap().mode(), 0o010_600);
+        let mut note = [0; 16];
+        if let Ok(length) = rustix::fs::getxattr(at(b"twin"), "user.note", &mut note) {
+            assert_eq!(&note[..length], b"kept");
+        }
+    }
+
+    #[test]
+    fn a_half_written_file_is_asked_for_again() {
+        let tree = tempfile::tempdir().unwrap();
+        let start = || {
+            let stat = Stat { size: 4, ..entry(b"f", 0o644) };
+            vec![Packet::stat(stat), Packet::end_of_stats(), Packet::data(0, "half".into())]
+        };
+        let (reception, _) = converse(&tree, start()).unwrap();
+        assert!(matches!(reception, Reception::CutOff));
+        // It has its final length, but not its time.
+        let mut packets = start();
+        packets.extend([Packet::data(0, Bytes::new()), Packet::fin()]);
+        let (reception, heard) = converse(&tree, packets).unwrap();
+        assert!(matches!(reception, Reception::Complete(_)), "{reception:?}");
+        assert_eq!(heard, [Packet::request(0), Packet::fin()]);
+    }
+}

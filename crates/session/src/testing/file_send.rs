@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::Stream;
+use http_body_util::BodyExt as _;
 use proto::filesync::BytesMessage;
 use proto::fsutil::packet::PacketType;
 use tokio::sync::mpsc;
@@ -53,6 +54,9 @@ impl tower::Service<http::Request<Body>> for Service {
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .unwrap_or(0);
         let takes_directory = matches!(offers.outputs.get(&id), Some(Output::Directory(..)));
+        // The library takes a call that was stopped for one that ended. Real clients do not.
+        let stopped = |status: Status| Status::aborted(status.message());
+        let request = request.map(|body| Body::new(body.map_err(stopped)));
         Box::pin(async move {
             Ok(if takes_directory {
                 let mut grpc = Grpc::new(ProstCodec::<Packet, Packet>::default());
@@ -86,8 +90,15 @@ impl StreamingService<BytesMessage> for TakeFile {
             }
             let mut data = Vec::new();
             let mut incoming = request.into_inner();
-            while let Some(message) = incoming.message().await? {
-                data.extend_from_slice(&message.data);
+            loop {
+                match incoming.message().await {
+                    Ok(Some(message)) => data.extend_from_slice(&message.data),
+                    Ok(None) => break,
+                    Err(status) => {
+                        offers.record.lock().broken.push(id);
+                        return Err(status);
+                    }
+                }
             }
             offers.record.lock().files.insert(id, data.into());
             // Headers and status come only now, as with real clients.

@@ -48,10 +48,9 @@ impl Filter {
         self.include.push(path.to_owned());
         if let Ok(target) = fs::read_link(root.join(path)) {
             let next = Path::new(path).parent().unwrap_or(Path::new("")).join(target);
-            if let Some(next) =
-                next.to_str().filter(|next| !self.include.contains(&(*next).to_owned()))
-            {
-                self.follow(root, &next.to_owned());
+            let next = next.to_string_lossy().into_owned();
+            if !self.include.contains(&next) {
+                self.follow(root, &next);
             }
         }
     }

@@ -168,6 +168,27 @@ async fn a_file_that_is_there_already_is_skipped_without_an_error() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_broken_off_is_not_taken_for_complete() {
+    let client = connect(FakeClient::new().with_output_file(0).with_output_file(1)).await;
+    for _ in 0..20 {
+        let mut file = client.session().send_file(0, &BTreeMap::new()).unwrap();
+        file.write_all(b"the first half").await.unwrap();
+        file.shutdown().await.unwrap();
+        tokio::task::yield_now().await;
+        drop(file);
+        let mut other = client.session().send_file(1, &BTreeMap::new()).unwrap();
+        other.write_all(b"whole").await.unwrap();
+        other.finish().await.unwrap();
+    }
+    // Each is told, sooner or later.
+    while client.record().broken.len() < 20 {
+        tokio::task::yield_now().await;
+    }
+    let record = client.take_record();
+    assert_eq!(record.files.into_iter().collect::<Vec<_>>(), [(1, Bytes::from_static(b"whole"))]);
+}
+
+#[tokio::test]
 async fn a_refused_file_says_why_when_it_is_finished() {
     let client = connect(FakeClient::new().with_output_file(0)).await;
     let mut file = client.session().send_file(1, &BTreeMap::new()).unwrap();

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
-use std::sync::Arc;
 
 use digests::Digest;
 use proptest::prelude::*;
@@ -196,7 +195,7 @@ async fn metadata_alone_lists_everything_and_brings_what_is_wanted() {
     for _ in 0..2 {
         let request = SyncRequest {
             name: "context".to_owned(),
-            metadata_only: Some(MetadataOnly(Arc::new(|path| path.ends_with(b"/wanted")))),
+            metadata_only: Some(MetadataOnly::except(|path| path.ends_with(b"/wanted"))),
             ..SyncRequest::default()
         };
         client.session().sync_directory(request, &tree, &mut |_| {}).await.unwrap();
