@@ -419,7 +419,7 @@ mod tests {
     fn a_tmpfs_has_its_size_and_mode() {
         let source = MountSource::Tmpfs { size: Some(1 << 20), mode: 0o1777 };
         let mount = open(&Mount { source, readonly: false }).unwrap();
-        let stat = rustix::fs::fstat(&mount.root().unwrap().open_dir(&GuestPath::root()).unwrap());
+        let stat = rustix::fs::fstat(mount.root().unwrap().open_dir(&GuestPath::root()).unwrap());
         assert_eq!(stat.unwrap().st_mode & 0o7777, 0o1777);
         let room = rustix::fs::fstatvfs(mount.as_fd()).unwrap();
         assert_eq!(room.f_blocks * room.f_frsize, 1 << 20);

@@ -10,8 +10,9 @@ use mount::{HostPath, Mount, RootDir};
 
 use crate::diff::diff_trees;
 use crate::flatten::put_layer;
+use crate::removal::{remove_later, remove_tree};
 use crate::snapshotter::{ActiveSink, Held};
-use crate::store::{Store, Unfinished, remove_later, remove_tree};
+use crate::store::{Store, Unfinished};
 use crate::walk::TreeError;
 use crate::{ActiveLayer, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View, node};
 

@@ -20,6 +20,7 @@ mod key;
 mod node;
 mod overlay;
 mod probe;
+mod removal;
 mod settle;
 mod snapshotter;
 mod store;

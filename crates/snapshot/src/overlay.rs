@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use mount::detached::OVERLAY_MAX_LOWER;
 use mount::{HostPath, Mount, MountSource, OverlayUpper};
 
+use crate::removal::remove_later;
 use crate::snapshotter::ActiveSink;
-use crate::store::{Store, Unfinished, remove_later};
+use crate::store::{Store, Unfinished};
 use crate::{ActiveLayer, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View};
 
 /// Shows stacks as overlays: to prepare and to view costs the same for any size of tree.

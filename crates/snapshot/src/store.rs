@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mount::HostPath;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::removal::{remove_later, remove_tree};
 use crate::settle::settle;
 use crate::walk::TreeError;
 use crate::{LayerKey, SnapshotError, Usage, node};
@@ -433,39 +434,6 @@ impl Drop for Unfinished {
             Err(error) => {
                 tracing::warn!(snapshot.key = %self.key, %error, "layer is not discarded until the next start");
             }
-        }
-    }
-}
-
-/// Removes trees in the background, or here and now where there is no runtime.
-pub(crate) fn remove_later(trees: Vec<HostPath>) {
-    if trees.is_empty() {
-        return;
-    }
-    let work = move || {
-        for tree in trees {
-            if let Err(error) = remove_tree(&tree) {
-                tracing::warn!(path = %tree, error = &error as &dyn std::error::Error, "left until the next start");
-            }
-        }
-    };
-    if tokio::runtime::Handle::try_current().is_err() {
-        return work();
-    }
-    tasks::spawn("remove layers", async {
-        // A panic or the program's end leaves the rest to the next start.
-        let _ = tasks::blocking("remove layers", work).await;
-    })
-    .detach();
-}
-
-/// Removes a tree of any depth, if it is there; blocking.
-pub(crate) fn remove_tree(path: &HostPath) -> Result<(), SnapshotError> {
-    let name = path.as_path();
-    match node::remove(CWD, name.as_os_str(), name) {
-        Ok(_) => Ok(()),
-        Err(TreeError { action, path: below, source }) => {
-            Err(SnapshotError::Io { action, path: name.join(below), source })
         }
     }
 }

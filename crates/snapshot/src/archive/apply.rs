@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use digests::DiffId;
 use mount::{HostPath, RootDir};
 use rustix::fs::{
-    AtFlags, FileType, Mode, Timestamps, makedev, mkdirat, mknodat, statat, symlinkat,
+    AtFlags, FileType, Mode, Stat, Timestamps, makedev, mkdirat, mknodat, statat, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -217,8 +217,11 @@ impl<R: Read> Unpacking<'_, R> {
         if target_parent == parent && target_name == name {
             return Ok(());
         }
-        if !self.has(target_parent, &target_name)? {
-            self.copy_up(&target)?.ok_or_else(missing)?;
+        match self.look(target_parent, &target_name)? {
+            // This very layer deletes it.
+            Some(stat) if is_whiteout(&stat) => return Err(missing()),
+            Some(_) => {}
+            None => self.copy_up(&target)?.ok_or_else(missing)?,
         }
         self.clear_way(parent, name)?;
         // The target may have been in the way itself.
@@ -230,12 +233,12 @@ impl<R: Read> Unpacking<'_, R> {
         }
     }
 
-    /// Returns true if the layer itself has a file of this name, and not only a whiteout of it.
-    fn has(&mut self, parent: &Path, name: &OsStr) -> Result<bool, ArchiveError> {
-        let Some(place) = self.target.existing(parent)? else { return Ok(false) };
+    /// Returns what the layer itself has at this name.
+    fn look(&mut self, parent: &Path, name: &OsStr) -> Result<Option<Stat>, ArchiveError> {
+        let Some(place) = self.target.existing(parent)? else { return Ok(None) };
         match statat(&place.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(TreeError::at("stat", place.path.join(name))(error).into()),
         }
     }
@@ -255,20 +258,14 @@ impl<R: Read> Unpacking<'_, R> {
 
     /// Removes what this layer has at a name that is used again. Returns true if it was a whiteout.
     fn clear_way(&mut self, parent: &Path, name: &OsStr) -> Result<bool, ArchiveError> {
+        let Some(stat) = self.look(parent, name)? else { return Ok(false) };
         let place = self.target.directory(parent)?;
-        let stat = match statat(&place.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(error) => {
-                return Err(TreeError::at("stat", place.path.join(name))(error).into());
-            }
-        };
         let path = place.path.join(name);
         node::remove(place.directory.as_fd(), name, &path)?;
         if file_type(&stat) == FileType::Directory {
             self.target.forget(&path);
         }
-        Ok(file_type(&stat) == FileType::CharacterDevice && stat.st_rdev == 0)
+        Ok(is_whiteout(&stat))
     }
 
     /// Makes an opaque root of what it means: a whiteout for each name of the tree below.
@@ -294,6 +291,10 @@ fn names_of(below: &RootDir) -> Result<Vec<OsString>, Errno> {
 
 fn make_whiteout(directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
 fn malformed(header: &Header, reason: &'static str) -> ArchiveError {

@@ -292,10 +292,12 @@ impl Below {
             let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             Ok(Some(Self { parent, path: path.to_path_buf(), name: name.to_owned(), stat }))
         });
-        match found.map_err(|error| (error.raw_os_error(), error)) {
+        match found {
             Ok(found) => Ok(found),
-            Err((Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP), _)) => Ok(None),
-            Err((_, error)) => Err(failed(error)),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                _ => Err(failed(error)),
+            },
         }
     }
 

@@ -164,8 +164,11 @@ fn hard_links_reach_files_of_the_layer_and_below() {
     for (archive, name) in [
         (Archive::new().hard_link("x", "nowhere").bytes(), "nowhere"),
         (Archive::new().hard_link("x", "dir").bytes(), "dir"),
+        (Archive::new().file("dir/.wh.old", "").hard_link("x", "dir/old").bytes(), "dir/old"),
     ] {
-        let error = unpack(&archive, &place.directory("other"), Some(&below)).unwrap_err();
+        let layer = place.directory("other");
+        let error = unpack(&archive, &layer, Some(&below)).unwrap_err();
+        fs::remove_dir_all(&layer).unwrap();
         let ArchiveError::LinkTarget { entry, target } = &error else { panic!("{error}") };
         assert_eq!((entry.as_path(), target.as_path()), (Path::new("x"), Path::new(name)));
     }

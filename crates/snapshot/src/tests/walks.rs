@@ -54,7 +54,7 @@ fn a_tree_deeper_than_the_descriptors_is_walked_and_removed() {
     let found = events(&root, "");
     assert_eq!(found.len(), 2 * 3003);
     assert_eq!(found.last().unwrap(), "-level");
-    crate::store::remove_tree(&root).unwrap();
+    crate::removal::remove_tree(&root).unwrap();
     assert!(!root.as_path().exists());
 }
 
