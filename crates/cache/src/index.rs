@@ -19,6 +19,10 @@ use crate::{CacheError, ImmutableRef, Refs, Table};
 /// How many results one link may lead to; older ones are forgotten.
 const RESULTS_PER_LINK: usize = 16;
 
+/// How many links may lead to one result; older ones are forgotten. A step that uses a client's
+/// directory gets a new one with every build.
+const LINKS_PER_RESULT: usize = 256;
+
 /// Results by their keys. Clones share them.
 #[derive(Debug, Clone)]
 pub struct CacheIndex(Arc<Inner>);
@@ -125,6 +129,9 @@ impl CacheIndex {
     }
 
     fn add_links(&self, tables: &mut Tables, record: &NewRecord) {
+        for link in tables.surplus_links(record.key) {
+            self.0.refs.meta().delete(Table::Links, link.digest().as_bytes());
+        }
         for link in &record.links {
             if tables.link(*link, record.key) {
                 let value = bytes_of(&tables.links[link]);
@@ -159,6 +166,22 @@ impl Tables {
         for layer in result.layers() {
             self.results_of.entry(layer.clone()).or_default().insert(key);
         }
+    }
+
+    /// Forgets the oldest links to `key` over the limit; returns those that now lead nowhere.
+    fn surplus_links(&mut self, key: KeyId) -> Vec<LinkKey> {
+        let Some(links) = self.links_to.get_mut(&key) else { return Vec::new() };
+        let surplus = links.len().saturating_sub(LINKS_PER_RESULT);
+        let mut gone = Vec::new();
+        for link in links.drain(..surplus) {
+            let Some(keys) = self.links.get_mut(&link) else { continue };
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.links.remove(&link);
+                gone.push(link);
+            }
+        }
+        gone
     }
 
     /// Makes `link` lead to `key` first; returns false if it does already.

@@ -76,8 +76,8 @@ impl Op<ImmutableRef> for Combine {
             Combination::Merge => Ok(vec![self.refs.merge(&inputs).await.map_err(failure)?]),
             Combination::Diff { lower, upper } => {
                 let info = LayerInfo::regular(context.vertex().name.clone());
-                let diff = self.refs.diff(&side(lower), &side(upper), info);
-                Ok(vec![diff.await.map_err(failure)?])
+                let (lower, upper) = (side(lower), side(upper));
+                Ok(vec![self.refs.diff(&lower, &upper, info).await.map_err(failure)?])
             }
             Combination::Passthrough { outputs, .. } => {
                 Ok(outputs.iter().map(|slot| side(&Some(*slot))).collect())

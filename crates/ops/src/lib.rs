@@ -21,6 +21,7 @@ pub use error::OperationError;
 pub use file::{Cause, FileError};
 pub use resolver::LlbOps;
 pub use services::Mechanisms;
+pub(crate) use services::Services;
 
 /// Wraps any error as that of an operation; a full disk gets a message that says what to do.
 pub(crate) fn failure(error: impl std::error::Error + Send + Sync + 'static) -> OpError {

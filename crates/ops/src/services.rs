@@ -34,6 +34,8 @@ pub struct Mechanisms {
     pub executor: Arc<dyn Executor>,
     /// Cache volumes.
     pub volumes: Arc<VolumeManager>,
+    /// Whose volumes builds use.
+    pub namespace: String,
     /// What can be built here, the default first.
     pub platforms: Vec<Platform>,
     /// A directory for what lives as long as the daemon runs, and for indexes of clients' directories.
@@ -48,6 +50,7 @@ pub struct Services {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) volumes: Arc<VolumeManager>,
+    pub(crate) namespace: String,
     pub(crate) nested: OnceLock<NestedBuild>,
     platforms: Vec<Platform>,
     state: HostPath,
@@ -62,8 +65,17 @@ impl fmt::Debug for Services {
 
 impl Services {
     pub(crate) fn new(mechanisms: Mechanisms) -> Self {
-        let Mechanisms { refs, trees, sessions, registry, executor, volumes, platforms, state } =
-            mechanisms;
+        let Mechanisms {
+            refs,
+            trees,
+            sessions,
+            registry,
+            executor,
+            volumes,
+            namespace,
+            platforms,
+            state,
+        } = mechanisms;
         Self {
             refs,
             trees,
@@ -71,6 +83,7 @@ impl Services {
             registry,
             executor,
             volumes,
+            namespace,
             nested: OnceLock::new(),
             platforms,
             state,

@@ -28,7 +28,7 @@ pub(super) async fn request(
     input: &ImmutableRef,
 ) -> Result<(MountRequest, Option<TreeView>), OpError> {
     let id = if cache.id.is_empty() { target.to_string() } else { cache.id.clone() };
-    let name = VolumeName::new(services.volumes.namespace(), id).map_err(failure)?;
+    let name = VolumeName::new(&services.namespace, id).map_err(failure)?;
     let sharing = match cache.sharing {
         _ if mount.readonly => Sharing::ReadOnly,
         CacheSharing::Shared => Sharing::Shared,

@@ -100,8 +100,8 @@ impl Preparer<'_> {
 
     async fn new_layer(&self, mount: &Mount) -> Result<MutableRef, OpError> {
         let info = LayerInfo::regular(self.context.vertex().name.clone());
-        let layer = self.services.refs.new_layer(&self.input(mount), info);
-        layer.await.map_err(failure)
+        let base = self.input(mount);
+        self.services.refs.new_layer(&base, info).await.map_err(failure)
     }
 
     /// The root is always a layer of its own: mount points are made in it.
@@ -195,7 +195,8 @@ impl Preparer<'_> {
         }
         let leases = leases::acquire(self.services, self.context, requests).await?;
         for (index, (target, ..)) in caches.iter().enumerate() {
-            let mount = leases.mount(index).clone();
+            // As many mounts as were asked for.
+            let Some(mount) = leases.mount(index) else { continue };
             let guest = GuestMount::Mount { mount, selector: GuestPath::root() };
             prepared.mounts.push((target.clone(), guest));
         }

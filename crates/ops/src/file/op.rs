@@ -47,7 +47,7 @@ impl Op<ImmutableRef> for FileOperation {
         input: &ImmutableRef,
     ) -> Result<Option<Digest>, OpError> {
         let Some(copies) = self.copies_of(slot) else { return Ok(None) };
-        let copies: Vec<llb::Copy> = copies.into_iter().cloned().collect();
+        let copies: Vec<llb::CopyFiles> = copies.into_iter().cloned().collect();
         let view = self.refs.view(input).await.map_err(failure)?;
         let sums = self.refs.checksums(input);
         let digest = tasks::blocking("checksum copy", move || {
@@ -79,7 +79,7 @@ impl Op<ImmutableRef> for FileOperation {
 
 impl FileOperation {
     /// Returns the copies that read from an input, if copies are all that uses it.
-    fn copies_of(&self, slot: usize) -> Option<Vec<&llb::Copy>> {
+    fn copies_of(&self, slot: usize) -> Option<Vec<&llb::CopyFiles>> {
         let mut copies = Vec::new();
         for action in &self.op.actions {
             if action.input == ActionInput::Input(slot) || names_users_of(action, slot) {
@@ -252,7 +252,7 @@ impl Step {
         }
     }
 
-    fn copy(&self, target: &RootDir, copy: &llb::Copy) -> Result<(), FileError> {
+    fn copy(&self, target: &RootDir, copy: &llb::CopyFiles) -> Result<(), FileError> {
         let empty = || FileError::NotFound(copy.src.clone());
         let view = self.source.as_ref().ok_or_else(empty)?;
         let open = |error: cache::CacheError| FileError::Invalid(error.to_string());
@@ -323,7 +323,7 @@ fn name_of<'a>(
 
 /// Returns how an operation's copy is to be performed.
 pub(super) fn options(
-    copy: &llb::Copy,
+    copy: &llb::CopyFiles,
     owner: Option<super::entry::Owner>,
 ) -> Result<CopyOptions, FileError> {
     let invalid = |error: &dyn std::fmt::Display| FileError::Invalid(error.to_string());

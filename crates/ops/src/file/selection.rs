@@ -17,7 +17,7 @@ use super::copy::resolve;
 use super::{FileError, entry, wildcard};
 
 /// Returns the digest of which part of an input the copies use.
-pub(super) fn selector(copies: &[&llb::Copy]) -> Digest {
+pub(super) fn selector(copies: &[&llb::CopyFiles]) -> Digest {
     let mut hasher = StableHasher::new("copy.selector.v1");
     hasher.feed(&(copies.len() as u64));
     for copy in copies {
@@ -31,7 +31,7 @@ pub(super) fn selector(copies: &[&llb::Copy]) -> Digest {
 pub(super) fn digest(
     tree: &RootDir,
     sums: &Checksums,
-    copies: &[llb::Copy],
+    copies: &[llb::CopyFiles],
 ) -> Result<Digest, FileError> {
     let mut hasher = StableHasher::new("copy.content.v1");
     for copy in copies {
@@ -49,7 +49,7 @@ pub(super) fn digest(
     Ok(hasher.finish())
 }
 
-fn sources(tree: &RootDir, copy: &llb::Copy) -> Result<Vec<GuestPath>, FileError> {
+fn sources(tree: &RootDir, copy: &llb::CopyFiles) -> Result<Vec<GuestPath>, FileError> {
     if copy.allow_wildcard && wildcard::is_pattern(&copy.src) {
         let found = wildcard::expand(tree, &copy.src)?;
         if found.is_empty() && !copy.allow_empty_wildcard {
@@ -64,7 +64,7 @@ fn feed_source(
     hasher: &mut StableHasher,
     tree: &RootDir,
     sums: &Checksums,
-    copy: &llb::Copy,
+    copy: &llb::CopyFiles,
     patterns: &Patterns,
     path: &GuestPath,
 ) -> Result<(), FileError> {
@@ -105,7 +105,7 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn of(copy: &llb::Copy) -> Result<Self, FileError> {
+    fn of(copy: &llb::CopyFiles) -> Result<Self, FileError> {
         let list = |patterns: &[String]| {
             PatternList::new(patterns).map_err(|error| FileError::Invalid(error.to_string()))
         };
@@ -183,7 +183,7 @@ pub(super) fn feed_action(hasher: &mut StableHasher, action: &FileAction) {
     feed_owner(hasher, action.action.owner());
 }
 
-fn feed_copy(hasher: &mut StableHasher, copy: &llb::Copy, from: ActionInput) {
+fn feed_copy(hasher: &mut StableHasher, copy: &llb::CopyFiles, from: ActionInput) {
     hasher.variant(0);
     // The content of an input is known by its digest; that of another action's result is not.
     if matches!(from, ActionInput::Input(_)) && !wildcard::is_pattern(&copy.src) {

@@ -1,0 +1,238 @@
+//! One build as its frontend sees it: the bridge between questions and the engine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bridge::{
+    Bridge, BuildError, FileRange, FileStat, Frontend, FrontendRequest, FrontendResult, Kind,
+    RefHandle, Results, SolveRequest, SolvedRef, SourceMeta, SourceMetaRequest, SourceResolver,
+    WorkerInfo,
+};
+use bytes::Bytes;
+use cache::{ImmutableRef, Refs};
+use llb::Definition;
+use mount::RootDir;
+use parking_lot::Mutex;
+use progress::{Event, Feed, ProgressSink as _, Warning};
+use rand::Rng as _;
+use solver::{Edge, Job};
+
+use crate::failure::{self, Explain};
+use crate::graph::{self, Entitlements};
+use crate::line::Line;
+use crate::files;
+
+/// The parts of the daemon that a build uses.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) refs: Refs,
+    pub(crate) sources: Arc<dyn SourceResolver>,
+    pub(crate) frontends: BTreeMap<String, Arc<dyn Frontend>>,
+    pub(crate) workers: Vec<WorkerInfo>,
+    pub(crate) explain: Explain,
+}
+
+/// One running build.
+pub(crate) struct JobBridge {
+    environment: Arc<Environment>,
+    job: Job<ImmutableRef>,
+    feed: Feed,
+    session: String,
+    entitlements: Entitlements,
+    // Held for a look or an insertion only.
+    handles: Mutex<HashMap<RefHandle, Handle>>,
+    /// Answers that stay the same for the whole build, so that all its stages have the same base.
+    sources: Mutex<HashMap<String, SourceMeta>>,
+}
+
+#[derive(Clone)]
+struct Handle {
+    definition: Definition,
+    /// None for the empty file system.
+    edge: Option<Edge>,
+}
+
+impl std::fmt::Debug for JobBridge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobBridge").field("job.id", self.job.id()).finish_non_exhaustive()
+    }
+}
+
+impl JobBridge {
+    pub(crate) fn new(
+        environment: Arc<Environment>,
+        job: Job<ImmutableRef>,
+        feed: Feed,
+        session: String,
+        entitlements: Entitlements,
+    ) -> Self {
+        let (handles, sources) = (Mutex::default(), Mutex::default());
+        Self { environment, job, feed, session, entitlements, handles, sources }
+    }
+
+    /// Gives a graph a handle; nothing is built yet.
+    pub(crate) fn refer(&self, definition: &Definition) -> Result<SolvedRef, BuildError> {
+        let edge = graph::load(definition, &self.entitlements)?;
+        if edge.is_none() {
+            return Ok(SolvedRef::default());
+        }
+        let handle = RefHandle::new(random_id());
+        let known = Handle { definition: definition.clone(), edge };
+        self.handles.lock().insert(handle.clone(), known);
+        Ok(SolvedRef { handle, definition: Some(definition.clone()) })
+    }
+
+    /// Builds what a handle stands for.
+    pub(crate) async fn result(&self, handle: &RefHandle) -> Result<ImmutableRef, BuildError> {
+        if handle.is_empty() {
+            return Ok(ImmutableRef::default());
+        }
+        let known = self.handles.lock().get(handle).cloned();
+        let known = known.ok_or_else(|| {
+            BuildError::new(Kind::NotFound, format!("no such ref: {}", handle.as_str()))
+        })?;
+        let Some(edge) = known.edge else { return Ok(ImmutableRef::default()) };
+        let built = self.job.build(edge).await;
+        built.map_err(|error| {
+            failure::of_solve(&error, &known.definition, self.environment.explain)
+        })
+    }
+
+    /// Returns the graph of a handle; none for the empty file system.
+    pub(crate) fn definition(&self, handle: &RefHandle) -> Option<Definition> {
+        self.handles.lock().get(handle).map(|known| known.definition.clone())
+    }
+
+    async fn in_tree<T: Send + 'static>(
+        &self,
+        handle: &RefHandle,
+        look: impl FnOnce(&RootDir) -> Result<T, BuildError> + Send + 'static,
+    ) -> Result<T, BuildError> {
+        let tree = self.result(handle).await?;
+        let internal = |error| BuildError::from_error(Kind::Internal, error);
+        let view = self.environment.refs.view(&tree).await.map_err(internal)?;
+        let looked = tasks::blocking("look into result", move || {
+            look(&view.root().map_err(|error| BuildError::from_error(Kind::Internal, error))?)
+        });
+        looked.await.map_err(|error| BuildError::from_error(Kind::Internal, error))?
+    }
+
+    /// Runs a frontend of this daemon for the build.
+    pub(crate) async fn run_frontend(
+        self: &Arc<Self>,
+        name: &str,
+        request: FrontendRequest,
+    ) -> Result<FrontendResult, BuildError> {
+        let frontend = self.environment.frontends.get(name).cloned().ok_or_else(|| {
+            BuildError::new(Kind::InvalidRequest, format!("unsupported frontend: {name}"))
+        })?;
+        frontend.run(Arc::new(Shared(self.clone())), request).await
+    }
+
+    async fn solve_request(
+        self: &Arc<Self>,
+        request: SolveRequest,
+    ) -> Result<FrontendResult, BuildError> {
+        match (request.definition, request.frontend.is_empty()) {
+            (Some(_), false) => {
+                let text = "cannot solve with both Definition and Frontend specified";
+                Err(BuildError::new(Kind::InvalidRequest, text))
+            }
+            (None, true) => Ok(FrontendResult::default()),
+            (None, false) => {
+                let (options, inputs) = (request.options, request.inputs);
+                self.run_frontend(&request.frontend, FrontendRequest { options, inputs }).await
+            }
+            (Some(definition), true) => {
+                let solved = self.refer(&definition)?;
+                if request.evaluate {
+                    self.result(&solved.handle).await?;
+                }
+                Ok(FrontendResult { results: Results::Single(solved), ..FrontendResult::default() })
+            }
+        }
+    }
+
+    async fn ask_source(&self, request: SourceMetaRequest) -> Result<SourceMeta, BuildError> {
+        let platform = request.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+        let identity = format!("{}{platform}", request.identifier);
+        if let Some(known) = self.sources.lock().get(&identity) {
+            return Ok(known.clone());
+        }
+        let name = if request.log_name.is_empty() {
+            format!("resolve image config for {}", request.identifier)
+        } else {
+            request.log_name.clone()
+        };
+        let line = Line::begin(Arc::new(self.feed.clone()), &identity, name);
+        let sessions = [self.session.clone()];
+        let sessions = if self.session.is_empty() { &[][..] } else { &sessions[..] };
+        let answer = line.end(self.environment.sources.resolve(sessions, &request).await)?;
+        Ok(self.sources.lock().entry(identity).or_insert(answer).clone())
+    }
+}
+
+fn random_id() -> String {
+    const LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut random = rand::rng();
+    (0..25).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
+}
+
+/// The bridge that frontends are given: a shared build.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared(pub(crate) Arc<JobBridge>);
+
+#[async_trait]
+impl Bridge for Shared {
+    async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BuildError> {
+        self.0.solve_request(request).await
+    }
+
+    async fn evaluate(&self, reference: &RefHandle) -> Result<(), BuildError> {
+        self.0.result(reference).await.map(|_| ())
+    }
+
+    async fn read_file(
+        &self,
+        reference: &RefHandle,
+        path: &str,
+        range: Option<FileRange>,
+    ) -> Result<Bytes, BuildError> {
+        let path = path.to_owned();
+        self.0.in_tree(reference, move |root| files::read_file(root, &path, range)).await
+    }
+
+    async fn read_dir(
+        &self,
+        reference: &RefHandle,
+        path: &str,
+        include: Option<&str>,
+    ) -> Result<Vec<FileStat>, BuildError> {
+        let (path, include) = (path.to_owned(), include.map(str::to_owned));
+        let look = move |root: &RootDir| files::read_dir(root, &path, include.as_deref());
+        self.0.in_tree(reference, look).await
+    }
+
+    async fn stat_file(&self, reference: &RefHandle, path: &str) -> Result<FileStat, BuildError> {
+        let path = path.to_owned();
+        self.0.in_tree(reference, move |root| files::stat_file(root, &path)).await
+    }
+
+    async fn resolve_source(&self, request: SourceMetaRequest) -> Result<SourceMeta, BuildError> {
+        self.0.ask_source(request).await
+    }
+
+    async fn warn(&self, warning: Warning) -> Result<(), BuildError> {
+        self.0.feed.emit(Event::Warning(warning));
+        Ok(())
+    }
+
+    fn workers(&self) -> Vec<WorkerInfo> {
+        self.0.environment.workers.clone()
+    }
+
+    fn session(&self) -> String {
+        self.0.session.clone()
+    }
+}
