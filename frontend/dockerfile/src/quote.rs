@@ -37,7 +37,8 @@ fn push_char(out: &mut String, c: char) {
 
 /// White space other than the plain one is not printed, nor are marks that cannot be seen.
 fn printable(c: char) -> bool {
-    let invisible = matches!(u32::from(c), 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x2064 | 0xfeff);
+    let invisible =
+        matches!(u32::from(c), 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x2064 | 0xfeff);
     c == ' ' || !(c.is_control() || c.is_whitespace() || invisible)
 }
 

@@ -92,7 +92,13 @@ pub struct Lexer {
 impl Lexer {
     /// Returns a lexer that removes quotes, resolves escapes and expands every variable.
     pub const fn new(escape: char) -> Self {
-        Self { escape, raw_quotes: false, raw_escapes: false, ignore_quotes: false, keep_unset: false }
+        Self {
+            escape,
+            raw_quotes: false,
+            raw_escapes: false,
+            ignore_quotes: false,
+            keep_unset: false,
+        }
     }
 
     /// Leaves quotes in the text.
@@ -154,9 +160,7 @@ impl Lexer {
                 let (matched, unmatched) = (run.matched, run.unmatched);
                 Ok((Expansion { text, matched, unmatched }, words))
             }
-            Err(error) => {
-                Err(ExpandError::In { word: text.to_owned(), source: Box::new(error) })
-            }
+            Err(error) => Err(ExpandError::In { word: text.to_owned(), source: Box::new(error) }),
         }
     }
 }
@@ -209,7 +213,8 @@ impl Run<'_> {
                     text.push_str(&taken);
                 }
                 '\'' | '"' if !self.lexer.ignore_quotes => {
-                    let inner = if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
+                    let inner =
+                        if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
                     words.push_whole(&inner);
                     text.push_str(&inner);
                 }

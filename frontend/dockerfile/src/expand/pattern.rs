@@ -67,10 +67,12 @@ fn compile(pattern: &str, reach: Reach, anchored: bool) -> Result<Regex, ExpandE
                     out.push('\\');
                     out.push(next);
                 }
-                next => return Err(ExpandError::PatternEscape {
-                    pattern: pattern.to_owned(),
-                    escaped: next.map(String::from).unwrap_or_default(),
-                }),
+                next => {
+                    return Err(ExpandError::PatternEscape {
+                        pattern: pattern.to_owned(),
+                        escaped: next.map(String::from).unwrap_or_default(),
+                    });
+                }
             },
             _ => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
         }

@@ -93,10 +93,13 @@ pub(super) fn read(node: &Node, kind: SourceKind) -> Result<CopyFiles, Instructi
         Some(last) if !words.is_empty() => last,
         Some(_) | None => return Err(InstructionError::Arguments { keyword, rule }),
     };
-    let flags = Flags::read(&node.flags, match kind {
-        SourceKind::Add => &ADD_FLAGS[..],
-        SourceKind::Copy => &COPY_FLAGS[..],
-    })?;
+    let flags = Flags::read(
+        &node.flags,
+        match kind {
+            SourceKind::Add => &ADD_FLAGS[..],
+            SourceKind::Copy => &COPY_FLAGS[..],
+        },
+    )?;
     if parse_heredoc(&destination).is_some() {
         let rule = "cannot accept a heredoc as a destination";
         return Err(InstructionError::Arguments { keyword, rule });
@@ -128,11 +131,7 @@ fn split_sources(words: Vec<String>, node: &Node) -> (Vec<String>, Vec<InlineFil
             Some(announced) => {
                 let found = node.heredocs.iter().rev().find(|doc| doc.name == announced.name);
                 let content = found.map(|doc| doc.text()).unwrap_or_default();
-                inline.push(InlineFile {
-                    name: announced.name,
-                    content,
-                    expand: announced.expand,
-                });
+                inline.push(InlineFile { name: announced.name, content, expand: announced.expand });
             }
         }
     }

@@ -74,9 +74,8 @@ fn interval(flags: &Flags, name: &str) -> Result<Duration, String> {
     }
     let too_short = || format!("Interval {} cannot be less than 1ms", quoted(name));
     if let Some(positive) = text.strip_prefix('-') {
-        return parse_duration(positive).and_then(|time| {
-            if time.is_zero() { Ok(time) } else { Err(too_short()) }
-        });
+        return parse_duration(positive)
+            .and_then(|time| if time.is_zero() { Ok(time) } else { Err(too_short()) });
     }
     let time = parse_duration(text)?;
     if !time.is_zero() && time < Duration::from_millis(1) { Err(too_short()) } else { Ok(time) }

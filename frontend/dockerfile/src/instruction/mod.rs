@@ -17,12 +17,12 @@ pub use error::InstructionError;
 pub use flag::FlagError;
 pub(crate) use flag::parse_bool;
 pub use healthcheck::HealthcheckSpec;
-pub use mount_flag::{Mount, MountError, MountFlag, MountKind, Sharing};
 pub(crate) use mount_flag::split_csv;
+pub use mount_flag::{Mount, MountError, MountFlag, MountKind, Sharing};
 pub(crate) use read::read;
 pub use run::{CommandLine, Device, Network, Run, Security};
-pub use stage::{Stage, read_stages};
-pub(crate) use stage::{Notes, Note};
+pub(crate) use stage::{Note, Notes};
+pub use stage::{Stage, Stages, read_stages};
 
 use crate::syntax::{Lines, Pair};
 
@@ -91,8 +91,24 @@ pub struct Argument {
 
 /// Every keyword, for suggestions.
 pub(crate) const KEYWORDS: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL",
-    "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// Returns what a comment of the form `# NAME text` says about `name`.

@@ -126,14 +126,17 @@ fn device(text: &str) -> Result<Device, MountError> {
                 }
                 "required" => {
                     let (key, value) = (key.to_owned(), value.to_owned());
-                    device.required =
-                        parse_bool(&value).ok_or(MountError::Value { key, value })?;
+                    device.required = parse_bool(&value).ok_or(MountError::Value { key, value })?;
                 }
                 // `vendor.com/class=name` is a name.
                 _ if device.name.is_empty() => device.name = field,
                 key => {
                     let key = key.to_owned();
-                    return Err(MountError::UnknownKey { key, field, keys: vec!["name", "required"] });
+                    return Err(MountError::UnknownKey {
+                        key,
+                        field,
+                        keys: vec!["name", "required"],
+                    });
                 }
             },
         }

@@ -1,5 +1,442 @@
 //! From stages to a build graph and an image configuration.
+//!
+//! First every stage is linked to what it is made from ([`stages`]), then bases are looked up
+//! ([`bases`]), then each needed stage is gone through instruction by instruction ([`evaluate`]), which
+//! gives a plan; at last the plans become a graph ([`graph`]).
 
+pub(crate) mod arguments;
+mod bases;
 mod error;
+mod evaluate;
+mod graph;
+mod image;
+mod naming;
+mod plan;
+mod stages;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bridge::{Bridge, SourceExcerpt};
+use llb::{Definition, State};
+use oci::{ImageConfig, Platform, Time};
+
+use self::arguments::GlobalArguments;
+use self::bases::{Bases, parse_base};
+use self::evaluate::{Books, Evaluated, Inherited, Opening, Shared, evaluate};
+use self::graph::{Builder, needs};
+use self::plan::UsedPaths;
+use self::stages::StageGraph;
+use crate::context::{MainContext, NamedContexts, graph_mode};
+use crate::error::Problem;
+use crate::expand::Lexer;
+use crate::instruction::{Action, Instruction, Stages};
+use crate::lint::checks::IgnoreFile;
+use crate::lint::{Linter, checks};
+use crate::options::Options;
+use crate::syntax::{Document, parse};
+
+pub(crate) use bases::read_image;
 pub use error::{ConfigError, CopyError, LowerError, OptionError, RunError, StageError};
+pub(crate) use evaluate::StageOutline;
+pub(crate) use graph::graph_platform;
+pub(crate) use plan::{NamedDirectory, Start};
+
+/// Arguments that speak to the frontend: commands do not see them.
+pub(crate) const NOT_IN_ENVIRONMENT: [&str; 2] =
+    ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// What a build for one platform is made from.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// Who is asked.
+    pub(crate) bridge: &'a dyn Bridge,
+    /// The options.
+    pub(crate) options: &'a Options,
+    /// Graphs that were given by name.
+    pub(crate) inputs: &'a BTreeMap<String, Definition>,
+    /// The Dockerfile.
+    pub(crate) source: &'a SourceExcerpt,
+    /// The Dockerfile, parsed.
+    pub(crate) document: &'a Document,
+    /// Its stages.
+    pub(crate) stages: &'a Stages,
+    /// Where the files come from.
+    pub(crate) context: &'a MainContext,
+    /// The patterns of files that the client does not send.
+    pub(crate) ignore_patterns: &'a [String],
+    /// The platforms of the daemon, the default first.
+    pub(crate) native: &'a [Platform],
+    /// The platform to build for; none for the default.
+    pub(crate) platform: Option<&'a Platform>,
+    /// True to go through all stages, needed or not.
+    pub(crate) all_stages: bool,
+}
+
+/// A build for one platform.
+#[derive(Debug, Clone)]
+pub(crate) struct Lowered {
+    /// The tree of the wanted stage.
+    pub(crate) state: State,
+    /// The platform it is for.
+    pub(crate) platform: Platform,
+    /// The configuration of the image.
+    pub(crate) image: ImageConfig,
+    /// The configuration of the base image.
+    pub(crate) base_image: Option<ImageConfig>,
+    /// The time that everything is given.
+    pub(crate) epoch: Option<Time>,
+    /// What the build needs from outside.
+    pub(crate) outline: Outline,
+}
+
+/// What the wanted stage, and the stages it is made from, need from outside.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outline {
+    /// The stage's name.
+    pub(crate) name: String,
+    /// What the file says about it.
+    pub(crate) description: String,
+    /// Arguments of the whole file.
+    pub(crate) globals: GlobalArguments,
+    /// What each stage needs.
+    pub(crate) stages: Vec<StageOutline>,
+}
+
+/// Lowers a Dockerfile for one platform. Warnings go to `lint`.
+pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lowered, Problem> {
+    let stages = &request.stages.stages;
+    if stages.is_empty() {
+        return Err(LowerError::from(StageError::None).into());
+    }
+    checks::empty_continuations(request.document, lint);
+    checks::notes(&request.stages.notes, lint);
+    checks::stage_names(stages, lint);
+    checks::keyword_case(stages, lint);
+
+    let native = request.native.first().cloned().unwrap_or_else(default_platform);
+    let target_platform = request.platform.unwrap_or(&native);
+    let lexer = Lexer::new(request.document.escape);
+    let globals = global_arguments(request, &native, target_platform, &lexer, lint)?;
+    let epoch = epoch(request, &globals)?;
+    let contexts = NamedContexts {
+        bridge: request.bridge,
+        options: request.options,
+        inputs: request.inputs,
+        target: target_platform,
+    };
+    let is_replaced =
+        |name: &str, platform: Option<&Platform>| contexts.find(name, platform).is_some();
+    let mut graph =
+        StageGraph::build(stages.clone(), &globals, &lexer, &native, lint, &is_replaced)?;
+    let target = graph.target(&request.options.target)?;
+    let bases = Bases {
+        bridge: request.bridge,
+        options: request.options,
+        contexts,
+        target: target_platform,
+        implicit_target: request.platform.is_none(),
+        native: request.native,
+    };
+    let (openings, wanted) = resolve_all(request, &bases, &mut graph, target, lint).await?;
+    let ignore = IgnoreFile::new(request.ignore_patterns.to_vec()).unwrap_or_default();
+    let shared = Shared {
+        options: request.options,
+        globals: &globals,
+        lexer,
+        graph: &graph,
+        target_platform,
+        epoch,
+        ignore: &ignore,
+    };
+    let planned = plan_stages(&shared, &bases, openings, &wanted, lint)?;
+    finish(request, &shared, planned, target)
+}
+
+fn default_platform() -> Platform {
+    Platform::new("linux", "amd64")
+}
+
+fn global_arguments(
+    request: &Request<'_>,
+    native: &Platform,
+    target_platform: &Platform,
+    lexer: &Lexer,
+    lint: &mut Linter,
+) -> Result<GlobalArguments, Problem> {
+    let Stages { stages, arguments: instructions, .. } = request.stages;
+    let build_args = &request.options.build_args;
+    let last = stages.last().map(|stage| stage.name.as_str()).unwrap_or_default();
+    let stage = match request.options.target.as_str() {
+        "" => last,
+        target => target,
+    };
+    let automatic = arguments::automatic(native, target_platform, stage, build_args);
+    checks::default_bases(stages, instructions, &automatic, lexer, lint);
+    arguments::global(automatic, instructions, build_args, lexer)
+}
+
+/// Returns the time of `SOURCE_DATE_EPOCH`, a build argument or a global one.
+fn epoch(request: &Request<'_>, globals: &GlobalArguments) -> Result<Option<Time>, Problem> {
+    use crate::expand::Variables as _;
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = request.options.build_args.get(NAME).map(String::as_str);
+    let text = given.or_else(|| globals.values.value(NAME)).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let seconds = text.parse().map_err(|_| {
+        let error = OptionError::Value { what: format!("invalid {NAME}"), reason: text.to_owned() };
+        Problem::from(LowerError::from(error))
+    })?;
+    Ok(Some(Time::from_unix(seconds)))
+}
+
+/// Looks up all bases that are needed; their triggers may need more.
+async fn resolve_all(
+    request: &Request<'_>,
+    bases: &Bases<'_>,
+    graph: &mut StageGraph,
+    target: usize,
+    lint: &mut Linter,
+) -> Result<(BTreeMap<usize, Opening>, BTreeSet<usize>), Problem> {
+    let mut openings: BTreeMap<usize, Opening> = BTreeMap::new();
+    let mut triggered = BTreeSet::new();
+    loop {
+        let wanted = match request.all_stages {
+            true => (0..graph.nodes.len()).collect(),
+            false => graph.reachable(target),
+        };
+        for node in graph.nodes.iter().filter(|node| needs_image(node)) {
+            parse_base(node)?;
+        }
+        let missing = wanted
+            .iter()
+            .copied()
+            .filter(|index| graph.nodes[*index].parent.is_none() && !openings.contains_key(index));
+        let missing = missing.collect();
+        openings.extend(bases.resolve(graph, &missing, lint).await?);
+        let mut again = false;
+        for index in &wanted {
+            if triggered.insert(*index) {
+                let triggers = triggers(graph, &mut openings, *index);
+                again |= add_triggers(graph, *index, &triggers)?;
+            }
+        }
+        if !again {
+            recount(bases, graph, &mut openings);
+            return Ok((openings, wanted));
+        }
+    }
+}
+
+fn needs_image(node: &stages::Node) -> bool {
+    node.parent.is_none() && !node.replaced && node.base != stages::SCRATCH
+}
+
+/// Returns what a stage's base wants done first, as text.
+fn triggers(
+    graph: &StageGraph,
+    openings: &mut BTreeMap<usize, Opening>,
+    index: usize,
+) -> Vec<String> {
+    let node = &graph.nodes[index];
+    if node.replaced || !node.is_stage {
+        return Vec::new();
+    }
+    let kept = |instruction: &Instruction| match &instruction.action {
+        Action::Onbuild(text) => Some(text.clone()),
+        _ => None,
+    };
+    match node.parent {
+        Some(parent) => graph.nodes[parent].stage.instructions.iter().filter_map(kept).collect(),
+        None => openings
+            .get_mut(&index)
+            .map(|opening| std::mem::take(&mut opening.image.config.on_build))
+            .unwrap_or_default(),
+    }
+}
+
+fn add_triggers(
+    graph: &mut StageGraph,
+    index: usize,
+    triggers: &[String],
+) -> Result<bool, Problem> {
+    if triggers.is_empty() {
+        return Ok(false);
+    }
+    let lines = graph.nodes[index].stage.lines;
+    let read = |text: &String| {
+        let mut document = parse(text)?;
+        let (Some(mut node), true) = (document.nodes.pop(), document.nodes.is_empty()) else {
+            return Err(Problem::from(LowerError::from(StageError::Trigger)));
+        };
+        node.lines = lines;
+        Ok(crate::instruction::read(&node)?)
+    };
+    let instructions: Result<Vec<_>, _> = triggers.iter().map(read).collect();
+    instructions
+        .and_then(|instructions| graph.add_triggers(index, instructions))
+        .map_err(|problem| problem.only_at(lines))
+}
+
+/// The triggers count as steps, but the first step had its name before they were known.
+fn recount(bases: &Bases<'_>, graph: &StageGraph, openings: &mut BTreeMap<usize, Opening>) {
+    for (index, opening) in openings {
+        let node = &graph.nodes[*index];
+        if opening.name.total == node.total && opening.name.label == node.label {
+            continue;
+        }
+        opening.name = bases.stage_name(node, &opening.platform);
+        if let Start::Image { reference, name, .. } = &mut opening.start {
+            let text = format!("FROM {reference}");
+            *name = opening.name.next(&text, &crate::expand::NoVariables, false);
+        }
+    }
+}
+
+/// All that is known once every stage has been gone through.
+struct Planned {
+    stages: BTreeMap<usize, Evaluated>,
+    used: BTreeMap<usize, UsedPaths>,
+    context: UsedPaths,
+}
+
+fn plan_stages(
+    shared: &Shared<'_>,
+    bases: &Bases<'_>,
+    mut openings: BTreeMap<usize, Opening>,
+    wanted: &BTreeSet<usize>,
+    lint: &mut Linter,
+) -> Result<Planned, Problem> {
+    let graph = shared.graph;
+    let mut planned =
+        Planned { stages: BTreeMap::new(), used: BTreeMap::new(), context: UsedPaths::default() };
+    let mut done: Vec<bool> =
+        graph.nodes.iter().map(|node| !node.is_stage || node.replaced).collect();
+    // Images have no instructions of their own: they come first, since stages copy from them.
+    let images = wanted.iter().filter(|index| done[**index]);
+    let order: Vec<usize> =
+        images.chain(wanted.iter().filter(|index| !done[**index])).copied().collect();
+    for index in order {
+        let node = &graph.nodes[index];
+        let (opening, inherited) = match node.parent.and_then(|parent| planned.stages.get(&parent))
+        {
+            Some(parent) => from_parent(bases, node, parent),
+            None => match openings.remove(&index) {
+                Some(opening) => (opening, Inherited::default()),
+                None => continue,
+            },
+        };
+        done[index] = true;
+        let books = Books {
+            lint: &mut *lint,
+            done: &done,
+            used: &mut planned.used,
+            context: &mut planned.context,
+        };
+        let evaluated = evaluate(shared, books, index, opening, inherited)?;
+        planned.stages.insert(index, evaluated);
+    }
+    Ok(planned)
+}
+
+fn from_parent(bases: &Bases<'_>, node: &stages::Node, parent: &Evaluated) -> (Opening, Inherited) {
+    let mut image = parent.plan.image.clone();
+    image.config.on_build.clear();
+    let platform = parent.plan.platform.clone();
+    let opening = Opening {
+        start: Start::Stage(node.parent.unwrap_or_default()),
+        image,
+        base_image: parent.plan.base_image.clone(),
+        name: bases.stage_name(node, &platform),
+        platform,
+    };
+    (opening, parent.inherited.clone())
+}
+
+fn finish(
+    request: &Request<'_>,
+    shared: &Shared<'_>,
+    mut planned: Planned,
+    target: usize,
+) -> Result<Lowered, Problem> {
+    let origin = shared.graph.origin(target);
+    planned.used.entry(origin).or_default().add("/".to_owned());
+    let context = request.context.state(
+        request.bridge,
+        request.options,
+        planned.context.to_follow(),
+        request.ignore_patterns.to_vec(),
+    );
+    let mut builder = Builder {
+        source: request.source,
+        resolve_mode: graph_mode(request.options.resolve_mode),
+        context,
+        used: planned.used,
+        done: BTreeMap::new(),
+    };
+    let mut outlines = Vec::new();
+    for index in build_order(&planned.stages, target) {
+        if let Some(stage) = planned.stages.get(&index) {
+            builder.add(index, &stage.plan);
+            outlines.push(stage.outline.clone());
+        }
+    }
+    let Some(stage) = planned.stages.remove(&target) else {
+        return Err(LowerError::from(StageError::NoTarget(request.options.target.clone())).into());
+    };
+    let node = &shared.graph.nodes[target];
+    let platform = shared.target_platform.clone();
+    let mut image = stage.plan.image;
+    image.config.labels.extend(request.options.labels.clone());
+    set_platform(&mut image, request.platform);
+    Ok(Lowered {
+        state: builder.done.remove(&target).unwrap_or_default(),
+        platform,
+        image,
+        base_image: stage.plan.base_image,
+        epoch: shared.epoch,
+        outline: Outline {
+            name: node.stage.name.clone(),
+            description: node.stage.description.clone(),
+            globals: shared.globals.clone(),
+            stages: outlines,
+        },
+    })
+}
+
+/// Returns the stages that the wanted one needs, each after those it needs itself.
+fn build_order(stages: &BTreeMap<usize, Evaluated>, target: usize) -> Vec<usize> {
+    let mut found = BTreeSet::new();
+    let mut pending = vec![target];
+    while let Some(index) = pending.pop() {
+        if let (true, Some(stage)) = (found.insert(index), stages.get(&index)) {
+            pending.extend(needs(&stage.plan));
+        }
+    }
+    // Images have the highest indexes, and stages need only what stands before them.
+    let is_image = |index: &usize| matches!(stages.get(index), Some(stage) if stage.is_source);
+    let (images, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(is_image);
+    images.into_iter().chain(rest).collect()
+}
+
+fn set_platform(image: &mut ImageConfig, wanted: Option<&Platform>) {
+    if let Some(wanted) = wanted {
+        let same = wanted.os == image.os && wanted.architecture == image.architecture;
+        image.os.clone_from(&wanted.os);
+        image.architecture.clone_from(&wanted.architecture);
+        if !wanted.variant.is_empty() || !same {
+            image.variant.clone_from(&wanted.variant);
+        }
+        if !wanted.os_version.is_empty() || !same {
+            image.os_version.clone_from(&wanted.os_version);
+        }
+        if !wanted.os_features.is_empty() {
+            image.os_features.clone_from(&wanted.os_features);
+        }
+    }
+    let normalized = image.platform().normalized();
+    image.os = normalized.os;
+    image.architecture = normalized.architecture;
+    image.variant = normalized.variant;
+}

@@ -97,8 +97,7 @@ mod tests {
 
     #[test]
     fn several_may_stand_in_one_line() {
-        let names: Vec<_> =
-            announced("COPY <<a <<b /x/").into_iter().map(|doc| doc.name).collect();
+        let names: Vec<_> = announced("COPY <<a <<b /x/").into_iter().map(|doc| doc.name).collect();
         assert_eq!(names, ["a", "b"]);
     }
 

@@ -12,11 +12,11 @@ mod node;
 mod parse;
 mod words;
 
+pub(crate) use directive::DirectiveReader;
 pub use directive::{SyntaxDirective, check_directive, detect_syntax};
-pub(crate) use directive::{DirectiveReader, Directive};
 pub use error::SyntaxError;
 pub use heredoc::Heredoc;
-pub(crate) use heredoc::{chomp, parse_heredoc};
+pub(crate) use heredoc::parse_heredoc;
 pub use lines::Lines;
 pub use node::{Arguments, Document, Node, Pair};
 pub use parse::parse;

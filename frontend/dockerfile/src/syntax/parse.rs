@@ -84,7 +84,8 @@ impl<'a> Parser<'a> {
         let directive = self.directives.read(line).map_err(|e| Problem::from(e).at(here))?;
         if let Some(directive) = directive {
             if directive.name == "escape" {
-                self.escape = escape_token(&directive.value).map_err(|e| Problem::from(e).at(here))?;
+                self.escape =
+                    escape_token(&directive.value).map_err(|e| Problem::from(e).at(here))?;
             }
             return Ok(());
         }

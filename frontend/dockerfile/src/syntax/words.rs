@@ -22,7 +22,9 @@ pub(crate) fn delimited(text: &str) -> Arguments {
     if text.is_empty() {
         return Arguments::None;
     }
-    Arguments::Words(text.split(is_blank).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+    Arguments::Words(
+        text.split(is_blank).filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+    )
 }
 
 /// Splits into words, where quotes and escapes keep white space; they stay in the words.
@@ -159,7 +161,10 @@ mod tests {
 
     #[test]
     fn only_a_well_formed_array_is_json() {
-        assert_eq!(json_or_text("[\"a\", \"b\"]"), Ok(Arguments::Json(vec!["a".into(), "b".into()])));
+        assert_eq!(
+            json_or_text("[\"a\", \"b\"]"),
+            Ok(Arguments::Json(vec!["a".into(), "b".into()]))
+        );
         assert_eq!(json_or_text("['a']"), Ok(Arguments::Text("['a']".into())));
         assert_eq!(json_or_text("[\"a\"] x"), Ok(Arguments::Text("[\"a\"] x".into())));
         assert_eq!(json_or_text("[1]"), Err(SyntaxError::JsonNotStrings));

@@ -41,7 +41,8 @@ fn stages_have_names_and_arguments_before_them() {
 
 #[test]
 fn copy_and_add_take_their_flags() {
-    let found = copy("COPY --from=b --chown=1:2 --chmod=u+x --link --exclude=x --exclude=y a b /c/");
+    let found =
+        copy("COPY --from=b --chown=1:2 --chmod=u+x --link --exclude=x --exclude=y a b /c/");
     assert_eq!((found.kind, found.from.as_str(), found.link), (SourceKind::Copy, "b", true));
     assert_eq!((found.sources.len(), found.destination.as_str()), (2, "/c/"));
     assert_eq!(found.exclude, ["x", "y"]);
@@ -56,7 +57,9 @@ fn copy_and_add_take_their_flags() {
 
 #[test]
 fn run_takes_its_flags() {
-    let Action::Run(run) = action("RUN --network=none --mount=from=b,target=/t --mount=type=tmpfs,target=/u make") else {
+    let Action::Run(run) =
+        action("RUN --network=none --mount=from=b,target=/t --mount=type=tmpfs,target=/u make")
+    else {
         panic!("not a run");
     };
     assert_eq!((run.network, run.mounts.len()), (Network::None, 2));
@@ -90,7 +93,10 @@ fn mistakes_name_the_instruction() {
         ("HELLO", "unknown instruction: HELLO (did you mean SHELL?)"),
         ("WORKDIR", "WORKDIR requires exactly one argument"),
         ("EXPOSE", "EXPOSE requires at least one argument"),
-        ("COPY a", "COPY requires at least two arguments, but only one was provided. Destination could not be determined"),
+        (
+            "COPY a",
+            "COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+        ),
         ("COPY a <<E\nx\nE", "COPY cannot accept a heredoc as a destination"),
         ("COPY --form=b a b", "unknown flag: --form (did you mean from?)"),
         ("ADD --from=b a b", "unknown flag: --from"),
@@ -99,7 +105,10 @@ fn mistakes_name_the_instruction() {
         ("SHELL sh -c", "SHELL requires the arguments to be in JSON form"),
         ("VOLUME [\"\"]", "VOLUME specified can not be an empty string"),
         ("FROM a AS", "FROM requires either one or three arguments"),
-        ("FROM a AS 1x", "invalid name for build stage: \"1x\", name can't start with a number or contain symbols"),
+        (
+            "FROM a AS 1x",
+            "invalid name for build stage: \"1x\", name can't start with a number or contain symbols",
+        ),
         ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
         ("RUN --network=foo x", "invalid network mode \"foo\""),

@@ -1,0 +1,9 @@
+//! Where the files of a build come from: the main context, named contexts, the Dockerfile itself.
+
+mod ignore;
+mod main;
+mod named;
+
+pub(crate) use ignore::parse_ignore_file;
+pub(crate) use main::{DockerfileSource, MainContext, read_dockerfile};
+pub(crate) use named::{NamedContext, NamedContexts, graph_mode};

@@ -1,0 +1,341 @@
+//! The frontend: from options to results, one build a platform.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bridge::{
+    Bridge, BuildError, Detail, Frontend, FrontendRequest, FrontendResult, Kind, PlatformEntry,
+    ResultPlatforms, Results, SolveRequest, SolvedRef, Warning, keys,
+};
+use bytes::Bytes;
+use futures::future::try_join_all;
+use llb::Definition;
+use oci::{ImageConfig, Platform, Raw};
+
+use crate::caps;
+use crate::context::{DockerfileSource, parse_ignore_file, read_dockerfile};
+use crate::error::Problem;
+use crate::instruction::{Stages, read_stages};
+use crate::lint::{LintConfig, LintWarning, Linter};
+use crate::lower::{LowerError, Lowered, Request, StageError, graph_platform, lower};
+use crate::options::Options;
+use crate::subrequest;
+use crate::syntax::{Document, Lines, check_directive, detect_syntax, parse};
+
+const NAME: &str = "dockerfile.v0";
+const SYNTAX_ARG: &str = "build-arg:BUILDKIT_SYNTAX";
+
+/// Builds Dockerfiles.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DockerfileFrontend;
+
+impl DockerfileFrontend {
+    /// Returns the frontend; it keeps nothing from one build to the next.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+#[async_trait]
+impl Frontend for DockerfileFrontend {
+    async fn run(
+        &self,
+        bridge: Arc<dyn Bridge>,
+        request: FrontendRequest,
+    ) -> Result<FrontendResult, BuildError> {
+        let frontend = Detail::Frontend { name: NAME.to_owned(), source: String::new() };
+        Build::run(&*bridge, &request).await.map_err(|error| error.with_detail(frontend))
+    }
+}
+
+/// One run of the frontend.
+pub(crate) struct Build<'a> {
+    pub(crate) bridge: &'a dyn Bridge,
+    pub(crate) request: &'a FrontendRequest,
+    pub(crate) options: Options,
+    /// The platforms of the daemon, the default first.
+    pub(crate) native: Vec<Platform>,
+    pub(crate) source: DockerfileSource,
+    /// The Dockerfile as text.
+    pub(crate) text: String,
+}
+
+/// A Dockerfile that was read.
+pub(crate) struct Parsed {
+    pub(crate) document: Document,
+    pub(crate) stages: Stages,
+    /// The patterns of files that the client does not send.
+    pub(crate) ignore_patterns: Vec<String>,
+}
+
+impl<'a> Build<'a> {
+    async fn run(
+        bridge: &'a dyn Bridge,
+        request: &'a FrontendRequest,
+    ) -> Result<FrontendResult, BuildError> {
+        let wanted = request.options.get("frontend.caps").map(String::as_str).unwrap_or_default();
+        let unsupported = caps::check(wanted);
+        if let Err((error, false)) = &unsupported {
+            return Err(error.clone());
+        }
+        let native = native_platforms(bridge);
+        let options = Options::read(&request.options, &native[0])
+            .map_err(|error| Problem::from(LowerError::from(error)).into_build_error(None))?;
+        let platform = graph_platform(&native[0]);
+        let source = read_dockerfile(bridge, &options, &request.inputs, &platform).await?;
+        let text = String::from_utf8_lossy(&source.excerpt.data).into_owned();
+        let build = Self { bridge, request, options, native, source, text };
+        if let Some(result) = build.forward().await {
+            return result;
+        }
+        unsupported.map_err(|(error, _)| error)?;
+        if let Some(id) = build.options.get("requestid") {
+            return subrequest::answer(&build, id).await;
+        }
+        build.build().await.map_err(|problem| build.build_error(problem))
+    }
+
+    /// Returns the error that the build ends with, with the places in the Dockerfile.
+    pub(crate) fn build_error(&self, problem: Problem) -> BuildError {
+        problem.into_build_error(Some(&self.source.excerpt))
+    }
+
+    /// Hands the build over to the frontend that the file or the client asks for.
+    async fn forward(&self) -> Option<Result<FrontendResult, BuildError>> {
+        // Set by whoever runs us as such a frontend already.
+        if self.options.get("cmdline").is_some() {
+            return None;
+        }
+        let (command_line, lines) = match self.options.get(SYNTAX_ARG) {
+            Some(value) => (value.to_owned(), None),
+            None => {
+                let found = detect_syntax(&self.text)?;
+                (found.command_line, Some(found.lines))
+            }
+        };
+        let image = command_line.split_whitespace().next().unwrap_or_default().to_owned();
+        let mut options = self.request.options.clone();
+        options.insert("cmdline".to_owned(), command_line.clone());
+        options.insert("source".to_owned(), image);
+        let request = SolveRequest {
+            frontend: "gateway.v0".to_owned(),
+            options,
+            inputs: self.request.inputs.clone(),
+            ..SolveRequest::default()
+        };
+        Some(self.bridge.solve(request).await.map_err(|error| {
+            let located = error.details().iter().any(|detail| matches!(detail, Detail::Source(_)));
+            match (located, lines) {
+                (true, _) => error,
+                (false, Some(lines)) => self.build_error(Problem::from(error).at(lines)),
+                (false, None) => {
+                    error.context(format!("failed with {SYNTAX_ARG} = {command_line}"))
+                }
+            }
+        }))
+    }
+
+    /// Reads the Dockerfile and the ignore file.
+    pub(crate) async fn parse(&self) -> Result<Parsed, Problem> {
+        if self.text.is_empty() {
+            return Err(LowerError::from(StageError::Empty).into());
+        }
+        let document = parse(&self.text)?;
+        let stages = read_stages(&document)?;
+        Ok(Parsed { document, stages, ignore_patterns: self.ignore_patterns().await? })
+    }
+
+    async fn ignore_patterns(&self) -> Result<Vec<String>, Problem> {
+        let platform = graph_platform(&self.native[0]);
+        let found = match &self.source.ignore {
+            Some((name, data)) => Some((name.clone(), data.clone())),
+            None => self.source.context.ignore_file(self.bridge, &self.options, &platform).await?,
+        };
+        let Some((name, data)) = found else {
+            return Ok(Vec::new());
+        };
+        let patterns = parse_ignore_file(&String::from_utf8_lossy(&data));
+        match patterns::PatternList::new(&patterns) {
+            Ok(_) => Ok(patterns),
+            Err(error) => {
+                let text = format!("failed parsing {name}: {error}");
+                Err(LowerError::from(StageError::Context(text)).into())
+            }
+        }
+    }
+
+    /// Returns a linter as the file, or the build, wants it.
+    pub(crate) fn linter(&self) -> Result<Linter, Problem> {
+        let config = match &self.options.lint {
+            Some(config) => config.clone(),
+            None => LintConfig::parse(&check_directive(&self.text).unwrap_or_default())
+                .map_err(LowerError::from)?,
+        };
+        Ok(Linter::new(config))
+    }
+
+    async fn build(&self) -> Result<FrontendResult, Problem> {
+        let parsed = self.parse().await?;
+        let platforms: Vec<Option<&Platform>> = match self.options.platforms.as_slice() {
+            [] => vec![None],
+            platforms => platforms.iter().map(Some).collect(),
+        };
+        let builds = platforms.iter().enumerate().map(|(index, platform)| {
+            // What is wrong with the file is wrong for every platform: once is enough.
+            self.build_one(&parsed, *platform, index == 0)
+        });
+        let built = try_join_all(builds).await?;
+        self.result(&platforms, built)
+    }
+
+    async fn build_one(
+        &self,
+        parsed: &Parsed,
+        platform: Option<&Platform>,
+        speaks: bool,
+    ) -> Result<(Lowered, SolvedRef), Problem> {
+        let mut lint = self.linter()?;
+        let lowered = self.lower(parsed, platform, false, &mut lint).await;
+        if speaks {
+            for warning in lint.warnings() {
+                self.warn(warning).await?;
+            }
+        }
+        let lowered = lowered?;
+        if let (true, Some(rules)) = (speaks, lint.violations()) {
+            let text = format!("lint violation found for rules: {rules}");
+            return Err(LowerError::from(StageError::Context(text)).into());
+        }
+        let definition = marshal(&lowered)?;
+        let request = SolveRequest {
+            definition: Some(definition.clone()),
+            cache_imports: self.options.cache_imports.clone(),
+            ..SolveRequest::default()
+        };
+        let solved = match self.bridge.solve(request).await?.results {
+            Results::Single(solved) => solved,
+            Results::None => SolvedRef { definition: Some(definition), ..SolvedRef::default() },
+            Results::ByPlatform(_) => {
+                let text = "a graph has more than one result";
+                return Err(BuildError::new(Kind::Internal, text).into());
+            }
+        };
+        Ok((lowered, solved))
+    }
+
+    /// Lowers the Dockerfile for one platform.
+    pub(crate) async fn lower(
+        &self,
+        parsed: &Parsed,
+        platform: Option<&Platform>,
+        all_stages: bool,
+        lint: &mut Linter,
+    ) -> Result<Lowered, Problem> {
+        let request = Request {
+            bridge: self.bridge,
+            options: &self.options,
+            inputs: &self.request.inputs,
+            source: &self.source.excerpt,
+            document: &parsed.document,
+            stages: &parsed.stages,
+            context: &self.source.context,
+            ignore_patterns: &parsed.ignore_patterns,
+            native: &self.native,
+            platform,
+            all_stages,
+        };
+        lower(&request, lint).await
+    }
+
+    async fn warn(&self, warning: &LintWarning) -> Result<(), BuildError> {
+        let Some(vertex) = self.source.vertex else {
+            return Ok(());
+        };
+        let excerpt = &self.source.excerpt;
+        self.bridge
+            .warn(Warning {
+                vertex: vertex.digest(),
+                level: 1,
+                short: warning.short(),
+                detail: vec![warning.rule.description.to_owned()],
+                url: warning.rule.url.to_owned(),
+                source: Some(bridge::SourceExcerpt {
+                    ranges: Lines::ranges(warning.lines),
+                    ..excerpt.clone()
+                }),
+            })
+            .await
+    }
+
+    fn result(
+        &self,
+        platforms: &[Option<&Platform>],
+        built: Vec<(Lowered, SolvedRef)>,
+    ) -> Result<FrontendResult, Problem> {
+        let mut metadata = BTreeMap::new();
+        let mut entries = Vec::with_capacity(built.len());
+        let mut results = BTreeMap::new();
+        for (platform, (lowered, solved)) in platforms.iter().zip(built) {
+            let entry = platform_entry(platform.unwrap_or(&self.native[0]), &lowered.image);
+            let suffix = match self.options.multi_platform {
+                true => format!("/{}", entry.id),
+                false => String::new(),
+            };
+            let mut put = |key: &str, value: Bytes| {
+                metadata.insert(format!("{key}{suffix}"), value);
+            };
+            put(keys::IMAGE_CONFIG, encode(lowered.image)?);
+            if let Some(base) = lowered.base_image {
+                put(keys::BASE_CONFIG, encode(base)?);
+            }
+            if let Some(epoch) = lowered.epoch {
+                put(keys::SOURCE_DATE_EPOCH, epoch.unix_seconds().to_string().into());
+            }
+            results.insert(entry.id.clone(), solved);
+            entries.push(entry);
+        }
+        let platforms = serde_json::to_vec(&ResultPlatforms { platforms: entries })
+            .map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+        metadata.insert(keys::PLATFORMS.to_owned(), platforms.into());
+        let results = match self.options.multi_platform {
+            true => Results::ByPlatform(results),
+            false => results.into_values().next().map_or(Results::None, Results::Single),
+        };
+        Ok(FrontendResult { results, metadata, ..FrontendResult::default() })
+    }
+}
+
+/// Returns the graph of a build.
+pub(crate) fn marshal(lowered: &Lowered) -> Result<Definition, Problem> {
+    lowered
+        .state
+        .marshal(&graph_platform(&lowered.platform))
+        .map_err(|error| LowerError::Graph(error.to_string()).into())
+}
+
+fn encode(image: ImageConfig) -> Result<Bytes, BuildError> {
+    let raw = Raw::encode(image).map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+    Ok(raw.bytes().clone())
+}
+
+fn native_platforms(bridge: &dyn Bridge) -> Vec<Platform> {
+    let first = bridge.workers().into_iter().next();
+    let platforms = first.map(|worker| worker.platforms).unwrap_or_default();
+    if platforms.is_empty() { vec![Platform::new("linux", "amd64")] } else { platforms }
+}
+
+fn platform_entry(platform: &Platform, image: &ImageConfig) -> PlatformEntry {
+    let mut platform = platform.clone().normalized();
+    let id = platform.to_string();
+    // The base image of Windows knows better which version it is.
+    if platform.os == "windows" && image.os == platform.os {
+        if platform.os_version.is_empty() {
+            platform.os_version.clone_from(&image.os_version);
+        }
+        if platform.os_features.is_empty() {
+            platform.os_features.clone_from(&image.os_features);
+        }
+    }
+    PlatformEntry { id, platform: platform.normalized() }
+}

@@ -1,0 +1,118 @@
+//! What the rules find.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+
+use super::Answer;
+use super::location::Location;
+use crate::error::Problem;
+use crate::frontend::Build;
+use crate::lint::{LintWarning, Linter};
+use crate::syntax::Lines;
+
+/// How many lines around a place are shown.
+const AROUND: usize = 3;
+
+#[derive(Serialize)]
+struct Findings {
+    warnings: Vec<Finding>,
+    sources: Vec<Source>,
+    #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
+    build_error: Option<BuildFailure>,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    #[serde(rename = "ruleName")]
+    rule_name: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    url: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    location: Location,
+}
+
+#[derive(Serialize)]
+struct Source {
+    filename: String,
+    data: String,
+    language: String,
+}
+
+#[derive(Serialize)]
+struct BuildFailure {
+    message: String,
+    location: Location,
+}
+
+pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
+    let mut lint = build.linter()?;
+    let problem = check(build, &mut lint).await.err();
+    let excerpt = &build.source.excerpt;
+    let findings = Findings {
+        warnings: lint.warnings().iter().map(finding).collect(),
+        sources: vec![Source {
+            filename: excerpt.filename.clone(),
+            data: BASE64.encode(&excerpt.data),
+            language: excerpt.language.clone(),
+        }],
+        build_error: problem.as_ref().map(|problem| BuildFailure {
+            message: problem.to_string(),
+            location: Location::of_all(&problem.places().concat()),
+        }),
+    };
+    let mut shown: Vec<_> = lint.warnings().iter().collect();
+    shown.sort_by_key(|warning| warning.lines.first);
+    let text = shown.into_iter().map(|warning| text(warning, &excerpt.filename, &build.text));
+    let failed = problem.is_some() || !lint.warnings().is_empty();
+    let answer = Answer::new(&findings, text.collect())?;
+    Ok(Answer { status: Some(u8::from(failed)), ..answer })
+}
+
+async fn check(build: &Build<'_>, lint: &mut Linter) -> Result<(), Problem> {
+    let parsed = build.parse().await?;
+    let platform = build.options.platforms.first();
+    // Without a target, all of them are meant.
+    let all_stages = build.options.target.is_empty();
+    build.lower(&parsed, platform, all_stages, lint).await.map(drop)
+}
+
+fn finding(warning: &LintWarning) -> Finding {
+    Finding {
+        rule_name: warning.rule.name,
+        description: warning.rule.description,
+        url: warning.rule.url,
+        detail: warning.message.clone(),
+        location: Location::of(warning.lines),
+    }
+}
+
+fn text(warning: &LintWarning, filename: &str, source: &str) -> String {
+    let mut text = format!("\nWARNING: {}", warning.rule.name);
+    if !warning.rule.url.is_empty() {
+        text.push_str(&format!(" - {}", warning.rule.url));
+    }
+    text.push_str(&format!("\n{}\n", warning.message));
+    text.push_str(&excerpt(warning.lines, filename, source));
+    text
+}
+
+/// Returns the lines of a place with those around it, the place marked.
+fn excerpt(place: Lines, filename: &str, source: &str) -> String {
+    const RULE: &str = "--------------------\n";
+    let lines: Vec<_> = source.lines().collect();
+    let index =
+        |line: u32| usize::try_from(line).unwrap_or(usize::MAX).clamp(1, lines.len().max(1));
+    let (first, last) = (index(place.first), index(place.last));
+    let shown = first.saturating_sub(AROUND).max(1)..=(last + AROUND).min(lines.len());
+    let mut text = format!("{filename}:{first}\n{RULE}");
+    for number in shown {
+        let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+        text.push_str(&format!(" {number:3} | {mark} {}\n", lines[number - 1]));
+    }
+    text.push_str(RULE);
+    text
+}
