@@ -232,3 +232,6 @@ pub(crate) fn start(turn: &Turn, others: &[Turn], form: Form) -> Start {
     }
     if form == Form::Plain && !turn.freezes(form) { Start::InPlace } else { Start::Above }
 }
+
+#[cfg(test)]
+mod model;
