@@ -110,8 +110,8 @@ fn build(
     }
     let terminal = open_terminal(tree.points.root(), &heritage.signs).doing("open a terminal")?;
     let console = clone_tree(&terminal, Path::new(""), Depth::One).doing("mount the console")?;
-    let dev = GuestPath::new("/dev").doing("mount the console")?;
-    tree.put_device(&dev, "console", &console).doing("mount the console")?;
+    let place = GuestPath::new("/dev/console").doing("mount the console")?;
+    tree.put_console(console, &place)?;
     Ok((user, Some(terminal)))
 }
 
@@ -189,7 +189,7 @@ fn become_command(
     // Changing the user forgot it.
     follow_keeper(&heritage.signs).doing("follow the keeper")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    for signal in 1..=64 {
+    for signal in super::IGNORED {
         sys::set_signal(signal, Disposition::Default);
     }
     sys::unblock_signals();

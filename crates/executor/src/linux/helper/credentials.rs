@@ -27,11 +27,13 @@ const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
 /// Becomes `user`, for good. Of the capabilities, those that remain permitted are what the kernel lets
 /// the executed program have: all of them for root, none for others, as the bounding set says.
 pub(super) fn become_user(user: &User, security: Security) -> Result<(), SetupError> {
+    if security == Security::Sandbox {
+        limit_bounding_set(DEFAULT).doing("limit the capabilities")?;
+    }
+    let had = rustix::thread::capabilities(None).doing("read the capabilities")?.permitted;
     let allowed = match security {
-        Security::Sandbox => limit_bounding_set(DEFAULT).doing("limit the capabilities")?,
-        Security::Insecure => {
-            limit_bounding_set(CapabilitySet::all()).doing("read the capabilities")?
-        }
+        Security::Sandbox => had & DEFAULT,
+        Security::Insecure => had,
     };
     let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups).doing("set the groups")?;
@@ -53,20 +55,15 @@ pub(super) fn become_user(user: &User, security: Security) -> Result<(), SetupEr
     Ok(())
 }
 
-/// Drops what is not in `wanted` and returns what is left.
-fn limit_bounding_set(wanted: CapabilitySet) -> rustix::io::Result<CapabilitySet> {
-    let mut left = CapabilitySet::empty();
-    for number in 0..u64::BITS {
-        let capability = CapabilitySet::from_bits_retain(1 << number);
-        match rustix::thread::capability_is_in_bounding_set(capability) {
-            Ok(true) if wanted.contains(capability) => left |= capability,
-            Ok(true) => rustix::thread::remove_capability_from_bounding_set(capability)?,
-            Ok(false) => {}
+/// Drops what is not in `wanted`, for good.
+fn limit_bounding_set(wanted: CapabilitySet) -> rustix::io::Result<()> {
+    let all = (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number));
+    for capability in all.filter(|capability| !wanted.contains(*capability)) {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
             // The kernel knows no more.
             Err(Errno::INVAL) => break,
-            Err(errno) => return Err(errno),
+            done => done?,
         }
     }
-    let had = rustix::thread::capabilities(None)?.permitted;
-    Ok(left & had)
+    Ok(())
 }

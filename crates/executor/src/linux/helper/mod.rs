@@ -45,6 +45,12 @@ pub fn run_if_helper() {
     sys::exit_now(code);
 }
 
+/// The signals that the helper does not receive; all others it receives by default. A terminal's and a
+/// service manager's are for the daemon, which may want to drain; keepers are reaped by nobody; and a
+/// closed connection is seen where it is written to.
+const IGNORED: [i32; 6] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGCHLD, libc::SIGPIPE];
+
 /// What every keeper inherits.
 #[derive(Debug)]
 pub(super) struct Inheritance {
@@ -58,13 +64,13 @@ fn nursery() -> io::Result<()> {
     let witness = SingleThreaded::check()?.ok_or_else(|| {
         io::Error::other("called after a thread was started: call `run_if_helper` first in `main`")
     })?;
-    // A terminal's or a service manager's signals are for the daemon, which may want to drain.
     rustix::process::setsid()?;
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+    for signal in 1..=64 {
+        sys::set_signal(signal, sys::Disposition::Default);
+    }
+    for signal in IGNORED {
         sys::set_signal(signal, sys::Disposition::Ignore);
     }
-    // Keepers are reaped by nobody.
-    sys::set_signal(libc::SIGCHLD, sys::Disposition::Ignore);
     rustix::process::chdir("/")?;
     let _ = rustix::thread::set_name(c"larder-step");
     let orders = take_stdin()?;

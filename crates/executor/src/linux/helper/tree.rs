@@ -146,44 +146,38 @@ impl<'a> Tree<'a> {
         let tree = filesystem("tmpfs", &options, attributes).mounting(target, "create")?;
         let directory = tree.try_clone().mounting(target, "create")?;
         self.put(tree, target)?;
-        let result = self.fill_devices(target, &directory, security);
-        result.mounting(target, "fill")
+        self.fill_devices(&directory, security).mounting(target, "fill")
     }
 
     /// Device nodes are single mounts: what the process itself creates in `/dev` opens no device.
-    fn fill_devices(
-        &mut self,
-        dev: &GuestPath,
-        directory: &OwnedFd,
-        security: Security,
-    ) -> io::Result<()> {
+    fn fill_devices(&self, dev: &OwnedFd, security: Security) -> io::Result<()> {
+        for name in ["pts", "shm", "mqueue"] {
+            rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
+        }
         for (name, target) in entries::DEVICE_LINKS {
-            rustix::fs::symlinkat(target, directory, name)?;
+            rustix::fs::symlinkat(target, dev, name)?;
         }
         for Device { name, number } in entries::devices(security) {
             let node = self.bench.node(name, FileType::CharacterDevice, number)?;
-            self.put_device(dev, name, &node)?;
+            attach_device(dev, name, &node)?;
         }
         if security == Security::Insecure {
             for minor in 0..entries::LOOP_DEVICES {
                 let name = format!("loop{minor}");
                 let node = self.bench.node(&name, FileType::BlockDevice, (7, minor))?;
-                self.put_device(dev, &name, &node)?;
+                attach_device(dev, &name, &node)?;
             }
         }
         Ok(())
     }
 
-    /// Attaches a device's mount at a name below `dev`.
-    pub(super) fn put_device(
+    /// Mounts the terminal as the console.
+    pub(super) fn put_console(
         &mut self,
-        dev: &GuestPath,
-        name: &str,
-        node: &OwnedFd,
-    ) -> io::Result<()> {
-        let path = dev.join(name).map_err(io::Error::other)?;
-        let point = self.points.point(&path, Kind::File)?;
-        attach(node, point).map_err(io::Error::other)
+        console: OwnedFd,
+        place: &GuestPath,
+    ) -> Result<(), SetupError> {
+        self.put(console, place)
     }
 
     fn mount_cgroups(
@@ -299,6 +293,16 @@ impl<'a> Tree<'a> {
         unmount(".", UnmountFlags::DETACH).doing("leave the host's root")?;
         rustix::process::chdir("/").doing("enter the root")
     }
+}
+
+/// Attaches a device's mount at a new name in `dev`.
+fn attach_device(dev: &OwnedFd, name: &str, node: &OwnedFd) -> io::Result<()> {
+    if let Some((directory, _)) = name.rsplit_once('/') {
+        rustix::fs::mkdirat(dev, directory, Mode::from_raw_mode(0o755))?;
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let point = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o644))?;
+    attach(node, point).map_err(io::Error::other)
 }
 
 /// Devices of the host are reached through what is in `/dev` alone, unless everything is allowed.
