@@ -18,4 +18,4 @@ mod notice;
 pub use cancel::Cancel;
 pub use error::LockError;
 pub use holder::{Holder, Label};
-pub use lock::{FileLock, Mode};
+pub use lock::{FileLock, Mode, ParkedLock};

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs2::FileExt;
 
@@ -23,7 +24,8 @@ pub enum Mode {
 #[must_use = "a lock is let go when its guard is dropped"]
 #[derive(Debug)]
 pub struct FileLock {
-    file: File,
+    /// Shared only in the moment of parking.
+    file: Arc<File>,
     path: PathBuf,
     mode: Mode,
 }
@@ -147,6 +149,14 @@ impl FileLock {
         Ok(())
     }
 
+    /// Lets go, and keeps the file open to be taken again at little cost.
+    pub fn park(self) -> ParkedLock {
+        let (path, mode) = (self.path.clone(), self.mode);
+        let file = self.file.clone();
+        drop(self);
+        ParkedLock { file, path, mode }
+    }
+
     /// Removes the lock's file and lets go.
     ///
     /// # Errors
@@ -160,9 +170,44 @@ impl FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         // Before the file is closed: the notice that waiters get is of the closing.
-        if let Err(error) = FileExt::unlock(&self.file) {
+        if let Err(error) = FileExt::unlock(&*self.file) {
             tracing::warn!(path = %self.path.display(), %error, "lock not let go before its end");
         }
+    }
+}
+
+/// A lock that was let go while its file stays open. Nobody is kept out by it.
+#[derive(Debug)]
+pub struct ParkedLock {
+    file: Arc<File>,
+    path: PathBuf,
+    mode: Mode,
+}
+
+impl ParkedLock {
+    /// Returns the path of the lock's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock again; none if somebody has removed the file or locked it meanwhile.
+    ///
+    /// # Errors
+    /// [`LockError::System`] if the system refuses.
+    pub fn resume(self, holder: Option<&Holder>) -> Result<Option<FileLock>, LockError> {
+        let Self { file, path, mode } = self;
+        if !try_lock(&file, mode).map_err(system("take", &path))? {
+            return Ok(None);
+        }
+        // From here on the guard lets go, whatever happens.
+        let lock = FileLock { file, path, mode };
+        if !leads_to(&lock.path, &lock.file).map_err(system("look at", &lock.path))? {
+            return Ok(None);
+        }
+        if let (Some(holder), Mode::Exclusive) = (holder, mode) {
+            holder.write(&lock.file).map_err(system("sign", &lock.path))?;
+        }
+        Ok(Some(lock))
     }
 }
 
@@ -179,7 +224,7 @@ fn settle(
     if let (Some(holder), Mode::Exclusive) = (holder, mode) {
         holder.write(&file).map_err(system("sign", path))?;
     }
-    Ok(Some(FileLock { file, path: path.to_owned(), mode }))
+    Ok(Some(FileLock { file: Arc::new(file), path: path.to_owned(), mode }))
 }
 
 fn open(path: &Path) -> Result<File, LockError> {

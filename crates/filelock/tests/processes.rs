@@ -198,6 +198,25 @@ fn a_lock_keeps_hold_under_another_name() {
 }
 
 #[test]
+fn a_parked_lock_keeps_nobody_out_and_is_taken_again_only_if_it_is_still_there() {
+    let (_directory, path) = place();
+    let parked = FileLock::try_acquire(&path, Mode::Exclusive, None).unwrap().park();
+    let second = Second::start(&path, Mode::Exclusive);
+    assert!(parked.resume(None).unwrap().is_none(), "somebody else has it");
+    second.let_go();
+
+    let parked = FileLock::try_acquire(&path, Mode::Exclusive, None).unwrap().park();
+    let holder = Holder::here(label("again"));
+    let lock = parked.resume(Some(&holder)).unwrap().unwrap();
+    assert_eq!(FileLock::holder_of(&path).unwrap().unwrap().label, label("again"));
+    let parked = lock.park();
+    assert_eq!(parked.path(), path);
+    std::fs::remove_file(&path).unwrap();
+    assert!(parked.resume(None).unwrap().is_none(), "the file is gone");
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_stale_or_damaged_name_is_no_obstacle() {
     let (_directory, path) = place();
     for content in ["", "{", "{\"pid\":1}", &"x".repeat(100_000)] {
