@@ -19,7 +19,11 @@ pub struct Explanation {
 }
 
 /// Returns the error of a build whose graph failed, with the place in the user's file.
-pub(crate) fn of_solve(error: &SolveError, definition: &Definition, explain: Explain) -> BuildError {
+pub(crate) fn of_solve(
+    error: &SolveError,
+    definition: &Definition,
+    explain: Explain,
+) -> BuildError {
     if error.is_cancelled() {
         return BuildError::cancelled();
     }

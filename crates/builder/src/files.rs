@@ -76,9 +76,8 @@ pub(crate) fn read_dir(
         }
         let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.map_err(|error| fail(error.into()))?;
-        let target = link_target(&stat, || {
-            rustix::fs::readlinkat(directory.as_fd(), name, Vec::new())
-        });
+        let target =
+            link_target(&stat, || rustix::fs::readlinkat(directory.as_fd(), name, Vec::new()));
         children.push(file_stat(shown, &stat, target.map_err(|error| fail(error.into()))?));
     }
     children.sort_by(|a, b| a.name.cmp(&b.name));
@@ -88,7 +87,8 @@ pub(crate) fn read_dir(
 /// Returns what is at `path`, links followed. Blocks.
 pub(crate) fn stat_file(root: &RootDir, path: &str) -> Result<FileStat, BuildError> {
     let place = guest(path)?;
-    let stat = root.stat(&place).map_err(|error| failed("lstat", path.trim_start_matches('/'), &error))?;
+    let stat =
+        root.stat(&place).map_err(|error| failed("lstat", path.trim_start_matches('/'), &error))?;
     let name = place.file_name().map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
     Ok(file_stat(name.unwrap_or_else(|| "/".to_owned()), &stat, String::new()))
 }
@@ -114,10 +114,7 @@ fn file_stat(name: String, stat: &Stat, link_target: String) -> FileStat {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds),
         link_target,
-        device: (
-            rustix::fs::major(stat.st_rdev).into(),
-            rustix::fs::minor(stat.st_rdev).into(),
-        ),
+        device: (rustix::fs::major(stat.st_rdev).into(), rustix::fs::minor(stat.st_rdev).into()),
     }
 }
 

@@ -45,9 +45,7 @@ impl Entitlements {
             (exec.security == SecurityMode::Insecure, "security.insecure"),
         ];
         match wanted.iter().find(|(used, name)| *used && !self.granted.contains(*name)) {
-            Some((_, name)) => {
-                Err(BuildError::new(Kind::Denied, format!("{name} is not allowed")))
-            }
+            Some((_, name)) => Err(BuildError::new(Kind::Denied, format!("{name} is not allowed"))),
             None => Ok(()),
         }
     }
@@ -90,10 +88,7 @@ pub(crate) fn load(
     edge_of(&made, graph.root).map(Some)
 }
 
-fn edge_of(
-    made: &HashMap<VertexDigest, Arc<Vertex>>,
-    edge: llb::Edge,
-) -> Result<Edge, BuildError> {
+fn edge_of(made: &HashMap<VertexDigest, Arc<Vertex>>, edge: llb::Edge) -> Result<Edge, BuildError> {
     let vertex = made.get(&edge.vertex).cloned().ok_or_else(|| {
         let text = format!("invalid missing input digest {}", edge.vertex);
         BuildError::new(Kind::InvalidRequest, text)

@@ -19,9 +19,9 @@ use rand::Rng as _;
 use solver::{Edge, Job};
 
 use crate::failure::{self, Explain};
+use crate::files;
 use crate::graph::{self, Entitlements};
 use crate::line::Line;
-use crate::files;
 
 /// The parts of the daemon that a build uses.
 #[derive(Debug)]
@@ -94,9 +94,8 @@ impl JobBridge {
         })?;
         let Some(edge) = known.edge else { return Ok(ImmutableRef::default()) };
         let built = self.job.build(edge).await;
-        built.map_err(|error| {
-            failure::of_solve(&error, &known.definition, self.environment.explain)
-        })
+        built
+            .map_err(|error| failure::of_solve(&error, &known.definition, self.environment.explain))
     }
 
     /// Returns the graph of a handle; none for the empty file system.
@@ -173,7 +172,8 @@ impl JobBridge {
     }
 }
 
-fn random_id() -> String {
+/// Returns a text that no other handle or job has.
+pub(crate) fn random_id() -> String {
     const LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut random = rand::rng();
     (0..25).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()

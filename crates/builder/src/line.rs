@@ -18,7 +18,11 @@ pub(crate) struct Line {
 
 impl Line {
     /// Begins a line. `identity` makes it the same line if it is begun twice.
-    pub(crate) fn begin(sink: Arc<dyn ProgressSink>, identity: &str, name: impl Into<String>) -> Self {
+    pub(crate) fn begin(
+        sink: Arc<dyn ProgressSink>,
+        identity: &str,
+        name: impl Into<String>,
+    ) -> Self {
         let vertex = Vertex {
             digest: Digest::of(identity),
             inputs: Vec::new(),

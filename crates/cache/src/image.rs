@@ -1,8 +1,7 @@
 //! Layers of images: from archives in the blob store to layers on disk.
 //!
 //! A layer of an image is named by the chain it is the top of, so two images, or two pulls at once,
-//! that share their lower layers share the layers on disk. Layers are fetched and unpacked in
-//! parallel; each is compared with the digest that the image's configuration promises.
+//! that share their lower layers share the layers on disk. Layers are fetched in parallel; each is compared with the digest that the image's configuration promises.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use digests::{ChainId, DiffId};
 use futures::future::{BoxFuture, try_join_all};
 use mount::RootDir;
 use oci::Descriptor;
-use snapshot::{Applied, ArchiveError, LayerKey};
+use snapshot::{Applied, LayerKey};
 
 use crate::document::LayerDocument;
 use crate::{CacheError, ImmutableRef, LayerInfo, Refs};
@@ -118,16 +117,11 @@ impl Refs {
         if !self.content().contains(&blob.digest).await? {
             source.fetch(&blob).await?;
         }
+        // Archives come in parallel; each is unpacked when what lies below it is there, because a
+        // layer may link to files of lower ones and leave out directories that they have.
+        let below = self.image_of(&lower, &source, &info).await?;
         source.progress(&blob, LayerPhase::Extracting);
-        let applied = match self.apply(&wanted, None).await {
-            Err(error) if links_below(&error) => {
-                // A hard link to a file of a lower layer: that one has to be there first.
-                let below = self.image_of(&lower, &source, &info).await?;
-                self.apply(&wanted, Some(&below)).await
-            }
-            other => other,
-        };
-        let size = applied?;
+        let size = self.apply(&wanted, &below).await?;
         let mut document = LayerDocument::new(info, wanted.below.map(|chain| key_of(&chain)), size);
         document.use_count = 0;
         document.diff_id = Some(wanted.layer.diff_id);
@@ -150,18 +144,11 @@ impl Refs {
     }
 
     /// Unpacks a layer's archive and returns its size on disk in bytes.
-    async fn apply(
-        &self,
-        wanted: &Wanted,
-        below: Option<&ImmutableRef>,
-    ) -> Result<u64, CacheError> {
+    async fn apply(&self, wanted: &Wanted, below: &ImmutableRef) -> Result<u64, CacheError> {
         let ingest = self.snapshotter().ingest(wanted.key()).await?;
         let archive = self.content().open(&wanted.layer.blob.digest).await?.into_read();
         let directory = ingest.directory().clone();
-        let view = match below {
-            Some(below) => Some(self.view(below).await?),
-            None => None,
-        };
+        let view = if below.is_empty() { None } else { Some(self.view(below).await?) };
         let unpack = move || -> Result<Applied, CacheError> {
             let below: Option<RootDir> = view.as_ref().map(|view| view.root()).transpose()?;
             let archive = snapshot::decompress(archive).map_err(CacheError::from_error)?;
@@ -194,9 +181,4 @@ impl Wanted {
 fn key_of(chain: &ChainId) -> LayerKey {
     // 64 hexadecimal digits: always a key.
     LayerKey::new(&chain.digest().hex()).unwrap_or_else(|error| unreachable!("{error}"))
-}
-
-fn links_below(error: &CacheError) -> bool {
-    let CacheError::Part(part) = error else { return false };
-    matches!(part.downcast_ref::<ArchiveError>(), Some(ArchiveError::LinkTarget { .. }))
 }

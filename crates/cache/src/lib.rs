@@ -7,6 +7,7 @@
 
 mod archive;
 mod checksum;
+mod collector;
 mod document;
 mod error;
 mod image;
@@ -18,6 +19,7 @@ mod refs;
 
 pub use archive::{ArchiveOptions, LayerArchive};
 pub use checksum::Checksums;
+pub use collector::Collector;
 pub use document::LayerInfo;
 pub use error::CacheError;
 pub use image::{ImageLayer, LayerPhase, LayerSource};

@@ -1,0 +1,488 @@
+//! One request, from arrival to export (protocol page `control.md` §3.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bridge::{
+    BuildError, Frontend, FrontendRequest, FrontendResult, Kind, Results, SourceResolver,
+    WorkerInfo,
+};
+use bytes::Bytes;
+use cache::{Collector, ImmutableRef, PruneRequest, Refs, UsageRecord};
+use exporter::{ExportContext, Exporter, Exporters};
+use futures::future::try_join_all;
+use llb::Definition;
+use mount::HostPath;
+use progress::{Event, Feed, FeedReader, ProgressSink as _};
+use session::{SessionGroup, SessionId};
+use solver::{JobId, OpError, Solver};
+use tokio::sync::OnceCell;
+use volumes::VolumeManager;
+
+use crate::builds::{Builds, Entry, Running};
+use crate::client::{ClientBridge, Verdict};
+use crate::failure::Explain;
+use crate::graph::Entitlements;
+use crate::history::{History, HistoryRecord, Retention};
+use crate::job::{Environment, JobBridge};
+use crate::line::Line;
+use crate::provenance::ProvenanceOptions;
+use crate::result;
+use crate::space::Space;
+use crate::{BuildRequest, LogCodec};
+
+/// The parts that a builder is made of.
+pub struct Parts {
+    /// Finds results.
+    pub solver: Solver<ImmutableRef>,
+    /// The table of layers.
+    pub refs: Refs,
+    /// What is kept, for `du` and `prune`.
+    pub collector: Collector,
+    /// Cache volumes.
+    pub volumes: Arc<VolumeManager>,
+    /// Forms of delivery.
+    pub exporters: Exporters,
+    /// Finds out what sources are.
+    pub sources: Arc<dyn SourceResolver>,
+    /// Frontends by name.
+    pub frontends: BTreeMap<String, Arc<dyn Frontend>>,
+    /// What can be built here, the default first.
+    pub workers: Vec<WorkerInfo>,
+    /// What clients may ask for beyond the usual.
+    pub entitlements: BTreeSet<String>,
+    /// Tells what an operation's error means.
+    pub explain: Explain,
+    /// Turns what a build said into a blob and back, and an error into one.
+    pub codec: Arc<dyn LogCodec>,
+    /// How long builds are remembered.
+    pub retention: Retention,
+    /// When space is made, and how much.
+    pub garbage: Vec<PruneRequest>,
+    /// The daemon's directory; its disk is the one that fills up.
+    pub root: HostPath,
+}
+
+/// Builds what clients ask for. Clones are the same builder.
+#[derive(Debug, Clone)]
+pub struct Builder(Arc<Inner>);
+
+struct Inner {
+    solver: Solver<ImmutableRef>,
+    environment: Arc<Environment>,
+    exporters: Exporters,
+    entitlements: BTreeSet<String>,
+    codec: Arc<dyn LogCodec>,
+    builds: Builds,
+    history: History,
+    space: Arc<Space>,
+    garbage: Vec<PruneRequest>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("running", &self.builds.count()).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Puts a builder together. Blocks, briefly.
+    ///
+    /// # Errors
+    /// Returns an error if the history cannot be read.
+    pub fn new(parts: Parts) -> Result<Self, BuildError> {
+        let content = parts.refs.content().clone();
+        let history = History::open(parts.refs.meta().clone(), content, parts.retention)?;
+        let environment = Arc::new(Environment {
+            refs: parts.refs,
+            sources: parts.sources,
+            frontends: parts.frontends,
+            workers: parts.workers,
+            explain: parts.explain,
+        });
+        Ok(Self(Arc::new(Inner {
+            solver: parts.solver,
+            environment,
+            exporters: parts.exporters,
+            entitlements: parts.entitlements,
+            codec: parts.codec,
+            builds: Builds::new(),
+            history,
+            space: Arc::new(Space::new(parts.collector, parts.volumes, parts.root)),
+            garbage: parts.garbage,
+        })))
+    }
+
+    /// Builds; returns what the exporters tell the client. Dropping the future cancels the build.
+    ///
+    /// # Errors
+    /// Returns why there is no result, with the place in the user's file where there is one.
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+    ) -> Result<BTreeMap<String, String>, BuildError> {
+        if request.definition.is_some() && !request.frontend.is_empty() {
+            let text = "invalid request: both Definition and Frontend specified";
+            return Err(BuildError::new(Kind::InvalidRequest, text));
+        }
+        let granted = Entitlements::grant(&request.entitlements, &self.0.entitlements)?;
+        let provenance = ProvenanceOptions::of(&request.options)?;
+        let exporters = self.resolve_exporters(&request)?;
+        let begun = self.begin(&request, granted)?;
+        let outcome = self.run(&request, &begun, &exporters, provenance.as_ref()).await;
+        begun.end(outcome).await
+    }
+
+    fn resolve_exporters(
+        &self,
+        request: &BuildRequest,
+    ) -> Result<Vec<Arc<dyn Exporter>>, BuildError> {
+        let exporters = request.exporters.iter().enumerate();
+        let resolved = exporters.map(|(index, asked)| self.0.exporters.resolve(index, asked));
+        resolved
+            .collect::<Result<_, _>>()
+            .map_err(|error| BuildError::from_error(Kind::InvalidRequest, error))
+    }
+
+    /// Opens the job and makes the build visible to others.
+    fn begin(&self, request: &BuildRequest, granted: Entitlements) -> Result<Begun, BuildError> {
+        self.0.builds.refuse_known(&request.reference)?;
+        let feed = Feed::new();
+        let invalid = |error| BuildError::from_error(Kind::InvalidRequest, error);
+        let session = match request.session.as_str() {
+            "" => None,
+            id => Some(SessionId::new(id).map_err(invalid)?),
+        };
+        let tag = Arc::new(SessionGroup::new(session.clone()));
+        let job =
+            self.0.solver.job(JobId::new(request.reference.as_str()), Arc::new(feed.clone()), tag);
+        let bridge = Arc::new(JobBridge::new(
+            self.0.environment.clone(),
+            job,
+            feed.clone(),
+            request.session.clone(),
+            granted,
+        ));
+        let driven = request.definition.is_none() && request.frontend.is_empty();
+        let (client, verdict) = if driven {
+            let (client, verdict) = ClientBridge::new(bridge.clone(), request.inputs.clone());
+            (Some(Arc::new(client)), Some(verdict))
+        } else {
+            (None, None)
+        };
+        let entry =
+            self.0.builds.enter(&request.reference, Running { feed: feed.clone(), client })?;
+        let exporters = request.exporters.iter();
+        let exporters = exporters.map(|one| (one.kind.clone(), one.attributes.clone())).collect();
+        let record = HistoryRecord::begin(
+            request.reference.clone(),
+            request.frontend.clone(),
+            request.options.clone(),
+            exporters,
+        );
+        if !request.internal {
+            self.0.history.started(record.clone());
+        }
+        tracing::info!(job.id = request.reference, internal = request.internal, "build begins");
+        let (builder, internal) = (self.clone(), request.internal);
+        let verdict = verdict.map(tokio::sync::Mutex::new);
+        let sessions = session.into_iter().collect();
+        let ended = false;
+        Ok(Begun {
+            builder,
+            bridge: Some(bridge),
+            verdict,
+            entry: Some(entry),
+            feed,
+            record,
+            internal,
+            sessions,
+            ended,
+        })
+    }
+
+    async fn run(
+        &self,
+        request: &BuildRequest,
+        begun: &Begun,
+        exporters: &[Arc<dyn Exporter>],
+        provenance: Option<&ProvenanceOptions>,
+    ) -> Result<Done, BuildError> {
+        let bridge = begun.bridge()?;
+        let frontend = self.frontend_result(request, begun, bridge).await?;
+        let built = result::evaluate(bridge, &frontend.results).await?;
+        let facts = result::Facts {
+            request,
+            frontend: &frontend,
+            bridge,
+            started: begun.record.created,
+            workers: &self.0.environment.workers,
+        };
+        let export = result::assemble(&facts, built, provenance)?;
+        let mut response = BTreeMap::new();
+        for (key, value) in &frontend.metadata {
+            if key.starts_with("frontend.") {
+                response.insert(key.clone(), String::from_utf8_lossy(value).into_owned());
+            }
+        }
+        let deliveries = exporters.iter().enumerate().map(|(index, exporter)| {
+            let sink = Arc::new(begun.feed.clone());
+            let identity = format!("{}-export-{index}", request.session);
+            let line = Line::begin(sink.clone(), &identity, exporter.title());
+            let context = ExportContext {
+                sessions: begun.sessions.clone(),
+                progress: sink,
+                vertex: line.digest(),
+            };
+            let export = &export;
+            async move { line.end(exporter.export(export, &context).await) }
+        });
+        let delivered = try_join_all(deliveries).await;
+        let delivered = delivered.map_err(|error| BuildError::from_error(Kind::User, error))?;
+        delivered.into_iter().for_each(|one| response.extend(one));
+        Ok(Done { response, metadata: frontend.metadata, export })
+    }
+
+    async fn frontend_result(
+        &self,
+        request: &BuildRequest,
+        begun: &Begun,
+        bridge: &Arc<JobBridge>,
+    ) -> Result<FrontendResult, BuildError> {
+        if let Some(definition) = &request.definition {
+            let results = Results::Single(bridge.refer(definition)?);
+            return Ok(FrontendResult { results, ..FrontendResult::default() });
+        }
+        if let Some(verdict) = &begun.verdict {
+            let mut verdict = verdict.lock().await;
+            let gone = |_| BuildError::cancelled();
+            let said: Verdict = (&mut *verdict).await.map_err(gone)?;
+            return said;
+        }
+        let (options, inputs) = (request.options.clone(), request.inputs.clone());
+        bridge.run_frontend(&request.frontend, FrontendRequest { options, inputs }).await
+    }
+
+    /// Returns the client's end of a build, waiting a moment for the build to begin.
+    ///
+    /// # Errors
+    /// Returns an error if no such build is driven by its client.
+    pub async fn bridge(&self, reference: &str) -> Result<Arc<ClientBridge>, BuildError> {
+        self.0.builds.client(reference).await
+    }
+
+    /// Returns what a build says, from its start; of a build that ended long ago, what it said.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such build.
+    pub async fn follow(&self, reference: &str) -> Result<FeedReader, BuildError> {
+        if let Some(feed) = self.0.builds.known_feed(reference) {
+            return Ok(feed.reader());
+        }
+        if let Some(logs) = self.0.history.find(reference).and_then(|record| record.logs) {
+            let internal = |error| BuildError::from_error(Kind::Internal, error);
+            let bytes = self.0.history.read(&logs).await.map_err(internal)?;
+            let feed = Feed::new();
+            self.0.codec.decode(&bytes)?.into_iter().for_each(|event| feed.emit(event));
+            feed.close();
+            return Ok(feed.reader());
+        }
+        let feed =
+            self.0.builds.feed(reference).await.ok_or_else(|| {
+                BuildError::new(Kind::NotFound, format!("no such job {reference}"))
+            })?;
+        Ok(feed.reader())
+    }
+
+    /// Returns finished builds and those that run.
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    /// Returns how many builds run.
+    pub fn running(&self) -> usize {
+        self.0.builds.count()
+    }
+
+    /// Returns what can be built here.
+    pub fn workers(&self) -> &[WorkerInfo] {
+        &self.0.environment.workers
+    }
+
+    /// Returns when space is made, and how much.
+    pub fn garbage_policy(&self) -> &[PruneRequest] {
+        &self.0.garbage
+    }
+
+    /// Returns everything that takes space.
+    ///
+    /// # Errors
+    /// Returns an error if the volumes cannot be listed.
+    pub async fn usage(&self) -> Result<Vec<UsageRecord>, BuildError> {
+        self.0.space.usage().await
+    }
+
+    /// Removes what `request` says; returns what is gone.
+    ///
+    /// # Errors
+    /// Returns an error if the file system refuses.
+    pub async fn prune(&self, request: PruneRequest) -> Result<Vec<UsageRecord>, BuildError> {
+        self.0.space.prune(request).await
+    }
+
+    /// Makes space as the policy says.
+    pub async fn collect_garbage(&self) {
+        for request in &self.0.garbage {
+            if let Err(error) = self.0.space.prune(request.clone()).await {
+                tracing::warn!(%error, "garbage was not collected");
+            }
+        }
+    }
+
+    /// Builds a definition that was found while building, as a part of the job that waits for it.
+    ///
+    /// # Errors
+    /// Returns an error if the definition is malformed or cannot be built.
+    pub async fn nested(
+        &self,
+        jobs: Vec<solver::InterestedJob>,
+        definition: Definition,
+    ) -> Result<ImmutableRef, OpError> {
+        let edge = crate::graph::load(&definition, &Entitlements::default());
+        let Some(edge) = edge.map_err(OpError::new)? else { return Ok(ImmutableRef::default()) };
+        let Some(first) = jobs.into_iter().next() else { return Err(OpError::cancelled()) };
+        let feed: Arc<dyn progress::ProgressSink> =
+            match self.0.builds.known_feed(first.id.as_str()) {
+                Some(feed) => Arc::new(feed),
+                None => Arc::new(progress::NullSink),
+            };
+        let id = JobId::new(format!("{}-nested-{}", first.id, crate::job::random_id()));
+        let job = self.0.solver.job(id, feed, first.tag);
+        job.build(edge).await.map_err(|error| error.source)
+    }
+}
+
+/// What a build leaves when it succeeded.
+struct Done {
+    response: BTreeMap<String, String>,
+    metadata: BTreeMap<String, Bytes>,
+    export: exporter::ExportResult,
+}
+
+/// A build that has begun. Dropped without an end, it was cancelled.
+struct Begun {
+    builder: Builder,
+    /// Taken out first at the end: with it the job ends, and says so to the feed.
+    bridge: Option<Arc<JobBridge>>,
+    verdict: Option<tokio::sync::Mutex<tokio::sync::oneshot::Receiver<Verdict>>>,
+    entry: Option<Entry>,
+    feed: Feed,
+    record: HistoryRecord,
+    internal: bool,
+    sessions: Vec<SessionId>,
+    ended: bool,
+}
+
+impl Begun {
+    fn bridge(&self) -> Result<&Arc<JobBridge>, BuildError> {
+        self.bridge.as_ref().ok_or_else(BuildError::cancelled)
+    }
+
+    /// Ends the build: its job, its progress, its record.
+    async fn end(
+        mut self,
+        outcome: Result<Done, BuildError>,
+    ) -> Result<BTreeMap<String, String>, BuildError> {
+        self.ended = true;
+        let (history, codec) = (self.builder.0.history.clone(), self.builder.0.codec.clone());
+        let mut record = self.record.clone();
+        drop(self.bridge.take());
+        drop(self.entry.take());
+        record.completed = Some(SystemTime::now());
+        match &outcome {
+            Ok(done) => result::describe(&mut record, done.export_parts()),
+            Err(error) => {
+                record.error = Some((error.kind() == Kind::Cancelled, error.message().to_owned()));
+            }
+        }
+        tracing::info!(job.id = record.reference, status = record.status(), "build ends");
+        if !self.internal {
+            let events = self.feed.snapshot();
+            result::count(&mut record, &events);
+            keep(&history, codec.as_ref(), &mut record, &events, outcome.as_ref().err()).await;
+            history.completed(record).await;
+            let builder = self.builder.clone();
+            let tidy = async move { builder.collect_garbage().await };
+            tasks::spawn("collect garbage", tidy).detach();
+        }
+        outcome.map(|done| done.response)
+    }
+}
+
+impl Done {
+    fn export_parts(&self) -> result::Delivered<'_> {
+        result::Delivered {
+            response: &self.response,
+            metadata: &self.metadata,
+            export: &self.export,
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        drop(self.bridge.take());
+        drop(self.entry.take());
+        if self.internal {
+            return;
+        }
+        let (history, codec) = (self.builder.0.history.clone(), self.builder.0.codec.clone());
+        let (mut record, events) = (self.record.clone(), self.feed.snapshot());
+        tracing::info!(job.id = record.reference, status = "canceled", "build ends");
+        record.completed = Some(SystemTime::now());
+        record.error = Some((true, "context canceled".to_owned()));
+        let finish = async move {
+            result::count(&mut record, &events);
+            let error = BuildError::cancelled();
+            keep(&history, codec.as_ref(), &mut record, &events, Some(&error)).await;
+            history.completed(record).await;
+        };
+        tasks::spawn("record build", finish).detach();
+    }
+}
+
+/// Keeps what a build said, its statements, and its error, as blobs of its record.
+async fn keep(
+    history: &History,
+    codec: &dyn LogCodec,
+    record: &mut HistoryRecord,
+    events: &[Event],
+    error: Option<&BuildError>,
+) {
+    match history.keep(crate::LOG_MEDIA_TYPE, codec.encode(events)).await {
+        Ok(blob) => record.logs = Some(blob),
+        Err(error) => tracing::warn!(%error, job.id = record.reference, "the log was not kept"),
+    }
+    if let Some(error) = error {
+        match history.keep(crate::ERROR_MEDIA_TYPE, codec.encode_error(error)).await {
+            Ok(blob) => record.external_error = Some(blob),
+            Err(error) => {
+                tracing::warn!(%error, job.id = record.reference, "the error was not kept")
+            }
+        }
+    }
+    for statements in std::mem::take(&mut record.pending) {
+        let (platform, kind, bytes) = statements;
+        match history.keep("application/vnd.in-toto+json", bytes.into()).await {
+            Ok(mut blob) => {
+                blob.annotations.insert("in-toto.io/predicate-type".to_owned(), kind);
+                record.results.entry(platform).or_default().attestations.push(blob);
+            }
+            Err(error) => tracing::warn!(%error, "a statement was not kept"),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! From what a frontend returned to what is exported and remembered.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bridge::{BuildError, FrontendResult, Kind, ResultPlatforms, Results, WorkerInfo, keys};
+use bytes::Bytes;
+use cache::ImmutableRef;
+use exporter::{ExportRefs, ExportResult};
+use futures::future::try_join_all;
+use llb::Definition;
+use oci::{Descriptor, Platform};
+use progress::Event;
+
+use crate::BuildRequest;
+use crate::history::{HistoryRecord, HistoryResult};
+use crate::job::JobBridge;
+use crate::provenance::{self, ProvenanceOptions};
+
+/// The built file systems of a result, by platform id; an empty id for the only one.
+pub(crate) type Built = BTreeMap<String, (ImmutableRef, Option<Definition>)>;
+
+/// Builds all file systems of a result.
+pub(crate) async fn evaluate(
+    bridge: &Arc<JobBridge>,
+    results: &Results,
+) -> Result<Built, BuildError> {
+    let wanted = match results {
+        Results::None => Vec::new(),
+        Results::Single(solved) => vec![(String::new(), solved)],
+        Results::ByPlatform(all) => {
+            all.iter().map(|(platform, solved)| (platform.clone(), solved)).collect()
+        }
+    };
+    let built = wanted.into_iter().map(|(platform, solved)| async move {
+        let result = bridge.result(&solved.handle).await?;
+        let definition = bridge.definition(&solved.handle);
+        Ok::<_, BuildError>((platform, (result, definition)))
+    });
+    Ok(try_join_all(built).await?.into_iter().collect())
+}
+
+/// What a result is made of.
+pub(crate) struct Facts<'a> {
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) frontend: &'a FrontendResult,
+    pub(crate) bridge: &'a Arc<JobBridge>,
+    pub(crate) started: SystemTime,
+    pub(crate) workers: &'a [WorkerInfo],
+}
+
+impl Facts<'_> {
+    fn platforms(&self) -> Result<ResultPlatforms, BuildError> {
+        let Some(bytes) = self.frontend.metadata.get(keys::PLATFORMS) else {
+            return Ok(ResultPlatforms::default());
+        };
+        serde_json::from_slice(bytes).map_err(|error| {
+            let text = format!("invalid result: metadata `{}`: {error}", keys::PLATFORMS);
+            BuildError::new(Kind::InvalidRequest, text)
+        })
+    }
+
+    fn default_platform(&self) -> Platform {
+        let first = self.workers.first().and_then(|worker| worker.platforms.first());
+        first.cloned().unwrap_or_else(|| Platform::new("linux", "amd64"))
+    }
+}
+
+/// Returns the result in the form that exporters take.
+pub(crate) fn assemble(
+    facts: &Facts<'_>,
+    mut built: Built,
+    provenance: Option<&ProvenanceOptions>,
+) -> Result<ExportResult, BuildError> {
+    let platforms = facts.platforms()?;
+    let find = |id: &str| {
+        let found = platforms.platforms.iter().find(|entry| entry.id == id);
+        found.map(|entry| entry.platform.clone())
+    };
+    let single = platforms.platforms.first().map(|entry| entry.platform.clone());
+    let single = single.unwrap_or_else(|| facts.default_platform());
+    let mut export = ExportResult {
+        metadata: facts.frontend.metadata.clone(),
+        source_date_epoch: epoch(facts.request)?,
+        ..ExportResult::default()
+    };
+    if let Some(options) = provenance {
+        for (id, (_, definition)) in &built {
+            let platform = if id.is_empty() { single.short() } else { id.clone() };
+            let statement = provenance::statement(
+                options,
+                &provenance::Facts {
+                    reference: &facts.request.reference,
+                    options: &facts.request.options,
+                    definition: definition.as_ref(),
+                    platform: &platform,
+                    started: facts.started,
+                    finished: SystemTime::now(),
+                },
+            );
+            export.attestations.entry(platform).or_default().push(statement);
+        }
+    }
+    export.refs = match &facts.frontend.results {
+        Results::ByPlatform(_) => {
+            let mut refs = BTreeMap::new();
+            for (id, (result, _)) in built {
+                let platform = find(&id).ok_or_else(|| {
+                    let text = format!("invalid result: no platform for `{id}`");
+                    BuildError::new(Kind::InvalidRequest, text)
+                })?;
+                refs.insert(id, (result, platform));
+            }
+            ExportRefs::ByPlatform(refs)
+        }
+        Results::None | Results::Single(_) => {
+            let result = built.remove("").map(|(result, _)| result).unwrap_or_default();
+            ExportRefs::Single(result, single)
+        }
+    };
+    let _ = facts.bridge;
+    Ok(export)
+}
+
+fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
+    let Some(text) = request.options.get("build-arg:SOURCE_DATE_EPOCH") else { return Ok(None) };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        let text = format!("invalid SOURCE_DATE_EPOCH {text:?}: expected seconds since 1970");
+        BuildError::new(Kind::InvalidRequest, text)
+    })
+}
+
+/// What was delivered, for the record.
+pub(crate) struct Delivered<'a> {
+    pub(crate) response: &'a BTreeMap<String, String>,
+    pub(crate) metadata: &'a BTreeMap<String, Bytes>,
+    pub(crate) export: &'a ExportResult,
+}
+
+/// Writes into the record what a build delivered.
+pub(crate) fn describe(record: &mut HistoryRecord, delivered: Delivered<'_>) {
+    record.metadata = delivered
+        .metadata
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), std::str::from_utf8(value).ok()?.to_owned())))
+        .collect();
+    let platforms: BTreeSet<String> = match &delivered.export.refs {
+        ExportRefs::Single(..) => BTreeSet::from([String::new()]),
+        ExportRefs::ByPlatform(refs) => refs.keys().cloned().collect(),
+    };
+    let descriptor = delivered.response.get("containerimage.descriptor");
+    let descriptor: Option<Descriptor> = descriptor.and_then(|text| {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    });
+    for platform in platforms {
+        let mut result = HistoryResult::default();
+        result.descriptors.extend(descriptor.clone().map(|blob| (0, blob)));
+        record.results.insert(platform.clone(), result);
+    }
+    for (platform, statements) in &delivered.export.attestations {
+        let single = record.results.contains_key("");
+        let place = if single { String::new() } else { platform.clone() };
+        for statement in statements {
+            let kind = statement.predicate_type.clone();
+            record.pending.push((place.clone(), kind, statement.predicate.to_vec()));
+        }
+    }
+}
+
+/// Counts the steps of a build.
+pub(crate) fn count(record: &mut HistoryRecord, events: &[Event]) {
+    let (mut all, mut cached, mut completed) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut warnings = 0;
+    for event in events {
+        match event {
+            Event::Vertex(vertex) => {
+                all.insert(vertex.digest);
+                if vertex.completed.is_some() {
+                    completed.insert(vertex.digest);
+                }
+                if vertex.cached {
+                    cached.insert(vertex.digest);
+                } else {
+                    cached.remove(&vertex.digest);
+                }
+            }
+            Event::Warning(_) => warnings += 1,
+            Event::Status(_) | Event::Log(_) => {}
+        }
+    }
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    record.total_steps = number(all.len());
+    record.cached_steps = number(cached.len());
+    record.completed_steps = number(completed.len());
+    record.warnings = warnings;
+}

@@ -1,0 +1,101 @@
+//! The space that the daemon takes: what there is, and making it smaller.
+
+use std::time::SystemTime;
+
+use bridge::{BuildError, Kind};
+use cache::{Collector, PruneRequest, RecordKind, UsageRecord, plan};
+use mount::HostPath;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use volumes::{VolumeManager, VolumeRecord};
+
+/// All that takes space: layers, clients' directories, volumes.
+#[derive(Debug)]
+pub(crate) struct Space {
+    collector: Collector,
+    volumes: Arc<VolumeManager>,
+    root: HostPath,
+    /// One removal at a time, or two would each remove what the other's target spares.
+    pruning: Mutex<()>,
+}
+
+impl Space {
+    pub(crate) fn new(collector: Collector, volumes: Arc<VolumeManager>, root: HostPath) -> Self {
+        Self { collector, volumes, root, pruning: Mutex::new(()) }
+    }
+
+    /// Returns a record of everything.
+    pub(crate) async fn usage(&self) -> Result<Vec<UsageRecord>, BuildError> {
+        let mut records = self.collector.usage();
+        let volumes = self.volumes.list().await;
+        let volumes = volumes.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+        records.extend(volumes.iter().map(record_of));
+        Ok(records)
+    }
+
+    /// Removes what `request` says; returns what is gone. What has come into use meanwhile stays.
+    pub(crate) async fn prune(
+        &self,
+        request: PruneRequest,
+    ) -> Result<Vec<UsageRecord>, BuildError> {
+        let _one_at_a_time = self.pruning.lock().await;
+        let records = self.usage().await?;
+        let chosen = plan(&records, &request, SystemTime::now(), self.free());
+        let mut removed = Vec::new();
+        for index in chosen {
+            let record = &records[index];
+            if self.remove(record).await? {
+                removed.push(record.clone());
+            }
+        }
+        if !removed.is_empty() {
+            let bytes: u64 = removed.iter().map(|record| record.size).sum();
+            tracing::info!(records = removed.len(), bytes, "removed from the cache");
+        }
+        Ok(removed)
+    }
+
+    async fn remove(&self, record: &UsageRecord) -> Result<bool, BuildError> {
+        let internal = |error| BuildError::from_error(Kind::Internal, error);
+        if record.kind != RecordKind::CacheMount {
+            return self.collector.remove(&record.id).await.map_err(internal);
+        }
+        let volumes = self.volumes.list().await;
+        let volumes = volumes.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+        let found = volumes.iter().find(|volume| volume.key.to_string() == record.id);
+        let Some(volume) = found else { return Ok(false) };
+        match self.volumes.remove(volume.key).await {
+            Ok(_) => Ok(true),
+            // Somebody has begun to use it, or removed it: both are as they should be.
+            Err(volumes::VolumeError::InUse { .. } | volumes::VolumeError::Unknown(_)) => Ok(false),
+            Err(error) => Err(BuildError::from_error(Kind::Internal, error)),
+        }
+    }
+
+    /// Returns the bytes that the disk has free.
+    fn free(&self) -> u64 {
+        rustix::fs::statvfs(self.root.as_path())
+            .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Returns the one record by which clients see a volume.
+fn record_of(volume: &VolumeRecord) -> UsageRecord {
+    let variant = match volume.name.variant() {
+        Some(_) => " (seeded)",
+        None => "",
+    };
+    UsageRecord {
+        id: volume.key.to_string(),
+        mutable: true,
+        in_use: volume.in_use() || volume.policy.pinned,
+        size: volume.space.bytes,
+        created: volume.created,
+        last_used: volume.last_used,
+        use_count: volume.uses,
+        description: format!("cache volume id={}{variant}", volume.name.shown_id()),
+        kind: RecordKind::CacheMount,
+        shared: false,
+        parents: Vec::new(),
+    }
+}
