@@ -12,7 +12,10 @@ use crate::syntax::{Lines, SyntaxError};
 
 /// A mistake, with the places in the file it belongs to, innermost first.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
     cause: Cause,
     contexts: Vec<String>,
     suffix: String,
@@ -36,64 +39,66 @@ pub enum Cause {
 
 impl Problem {
     fn new(cause: Cause) -> Self {
-        Self { cause, contexts: Vec::new(), suffix: String::new(), places: Vec::new() }
+        let (contexts, places) = (Vec::new(), Vec::new());
+        Self(Box::new(Inner { cause, contexts, suffix: String::new(), places }))
     }
 
     /// Adds a place outside those that are known.
     #[must_use]
     pub fn at(mut self, lines: Lines) -> Self {
-        self.places.push(vec![lines]);
+        self.0.places.push(vec![lines]);
         self
     }
 
     /// Names a place where none is known yet.
     #[must_use]
     pub fn at_least(self, lines: Lines) -> Self {
-        if self.places.is_empty() { self.at(lines) } else { self }
+        if self.0.places.is_empty() { self.at(lines) } else { self }
     }
 
     /// Replaces the places by one.
     #[must_use]
     pub fn only_at(mut self, lines: Lines) -> Self {
-        self.places = vec![vec![lines]];
+        self.0.places = vec![vec![lines]];
         self
     }
 
     /// Puts `prefix: ` before the message.
     #[must_use]
     pub fn context(mut self, prefix: impl Into<String>) -> Self {
-        self.contexts.push(prefix.into());
+        self.0.contexts.push(prefix.into());
         self
     }
 
     /// Puts a suggestion after the message.
     #[must_use]
     pub fn suggesting(mut self, hint: &str) -> Self {
-        self.suffix.push_str(hint);
+        self.0.suffix.push_str(hint);
         self
     }
 
     /// Returns what went wrong.
     pub fn cause(&self) -> &Cause {
-        &self.cause
+        &self.0.cause
     }
 
     /// Returns the places in the file, innermost first.
     pub fn places(&self) -> &[Vec<Lines>] {
-        &self.places
+        &self.0.places
     }
 
     /// Returns the error that the build ends with; `source` is the file the places are in.
     pub fn into_build_error(self, source: Option<&SourceExcerpt>) -> BuildError {
         let message = self.to_string();
-        let base = match self.cause {
+        let Inner { cause, contexts, suffix, places } = *self.0;
+        let base = match cause {
             Cause::Build(error) => {
                 let mut error = error;
-                for context in &self.contexts {
+                for context in &contexts {
                     error = error.context(context);
                 }
                 // The hint comes last, and only the message can carry it.
-                if self.suffix.is_empty() { error } else { with_message(&error, message) }
+                if suffix.is_empty() { error } else { with_message(&error, message) }
             }
             Cause::Syntax(_) | Cause::Instruction(_) | Cause::Expand(_) | Cause::Lower(_) => {
                 BuildError::new(Kind::User, message)
@@ -102,7 +107,7 @@ impl Problem {
         let Some(source) = source else {
             return base;
         };
-        self.places.into_iter().fold(base, |error, lines| {
+        places.into_iter().fold(base, |error, lines| {
             let ranges = lines.into_iter().flat_map(Lines::ranges).collect();
             error.with_detail(Detail::Source(SourceExcerpt { ranges, ..source.clone() }))
         })
@@ -116,17 +121,17 @@ fn with_message(error: &BuildError, message: String) -> BuildError {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for context in self.contexts.iter().rev() {
+        for context in self.0.contexts.iter().rev() {
             write!(f, "{context}: ")?;
         }
-        match &self.cause {
+        match &self.0.cause {
             Cause::Syntax(error) => write_chain(f, error)?,
             Cause::Instruction(error) => write_chain(f, error)?,
             Cause::Expand(error) => write_chain(f, error)?,
             Cause::Lower(error) => write_chain(f, error)?,
             Cause::Build(error) => f.write_str(error.message())?,
         }
-        f.write_str(&self.suffix)
+        f.write_str(&self.0.suffix)
     }
 }
 

@@ -11,9 +11,6 @@ use crate::frontend::Build;
 use crate::lint::{LintWarning, Linter};
 use crate::syntax::Lines;
 
-/// How many lines around a place are shown.
-const AROUND: usize = 3;
-
 #[derive(Serialize)]
 struct Findings {
     warnings: Vec<Finding>,
@@ -104,15 +101,32 @@ fn text(warning: &LintWarning, filename: &str, source: &str) -> String {
 fn excerpt(place: Lines, filename: &str, source: &str) -> String {
     const RULE: &str = "--------------------\n";
     let lines: Vec<_> = source.lines().collect();
-    let index =
-        |line: u32| usize::try_from(line).unwrap_or(usize::MAX).clamp(1, lines.len().max(1));
+    let index = |line| usize::try_from(line).unwrap_or(usize::MAX).clamp(1, lines.len().max(1));
     let (first, last) = (index(place.first), index(place.last));
-    let shown = first.saturating_sub(AROUND).max(1)..=(last + AROUND).min(lines.len());
+    let (start, end) = widened(first, last, lines.len());
     let mut text = format!("{filename}:{first}\n{RULE}");
-    for number in shown {
+    for number in start..=end.min(lines.len()) {
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
         text.push_str(&format!(" {number:3} | {mark} {}\n", lines[number - 1]));
     }
     text.push_str(RULE);
     text
+}
+
+/// Adds lines on both sides; at an end of the file more on the other.
+fn widened(first: usize, last: usize, count: usize) -> (usize, usize) {
+    let wanted = if first == last { 4 } else { 2 };
+    let (mut start, mut end, mut added) = (first, last, 0);
+    while added < wanted {
+        if start > 1 {
+            start -= 1;
+            added += 1;
+        }
+        if end < count {
+            end += 1;
+            added += 1;
+        }
+        added += 1;
+    }
+    (start, end)
 }

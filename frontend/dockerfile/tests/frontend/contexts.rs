@@ -1,0 +1,92 @@
+//! Where files come from: the context with its ignore file, contexts by name, remote contexts.
+
+use llb::{OpOptions, Platform, SourceOp, State};
+
+use crate::fake::Fake;
+
+#[tokio::test]
+async fn only_what_is_used_is_asked_for() {
+    let graph = Fake::new("FROM scratch AS a\nCOPY x/*.c ./y /d/\nFROM scratch\nCOPY --from=a / /\nRUN --mount=target=/m,source=z b\n")
+        .file("local:context", ".dockerignore", "# c\n*.log\n!keep.log\n")
+        .graph()
+        .await;
+    assert!(graph.contains(r#"local.followpaths=["x/*.c","y","z"]"#), "{graph}");
+    assert!(graph.contains(r#"local.excludepatterns=["*.log","!keep.log"]"#), "{graph}");
+    let all = Fake::new("FROM scratch\nCOPY . /\nCOPY a /\n").graph().await;
+    assert!(!all.contains("followpaths"), "{all}");
+}
+
+#[tokio::test]
+async fn a_dockerfile_may_have_an_ignore_file_of_its_own() {
+    let (result, said) = Fake::new("x")
+        .file("local:dockerfile", "sub/My", "FROM scratch\nCOPY a /\n")
+        .file("local:dockerfile", "sub/My.dockerignore", "b\n")
+        .option("filename", "sub/My")
+        .run()
+        .await;
+    assert!(result.is_ok());
+    assert!(!said.calls.iter().any(|call| call.contains("load .dockerignore")));
+}
+
+#[tokio::test]
+async fn a_dockerfile_in_lower_case_does_as_well() {
+    let fake = Fake::new("").file("local:dockerfile", "dockerfile", "FROM scratch\n");
+    let fake = fake.option("filename", "sub/Dockerfile");
+    let fake = fake.file("local:dockerfile", "sub/dockerfile", "FROM scratch\n");
+    assert!(fake.run().await.0.is_ok());
+}
+
+#[tokio::test]
+async fn contexts_by_name_take_the_place_of_images_and_stages() {
+    let input = State::source(
+        SourceOp { identifier: "git://example.com/in.git".to_owned(), ..SourceOp::default() },
+        OpOptions::default(),
+    );
+    let definition = input.marshal(&Platform::new("linux", "amd64")).unwrap();
+    let graph = Fake::new(
+        "FROM alpine AS replaced\nRUN never\nFROM base AS b\nFROM scratch\nCOPY --from=replaced r /r\nCOPY --from=b b /b\n\
+         COPY --from=dir l1 /l\nCOPY --from=dir2 l2 /l\nCOPY --from=in i /i\nCOPY --from=repo g /g\nCOPY --from=file context /f\n",
+    )
+    .option("context:replaced", "docker-image://alpine")
+    .option("context:base", "docker-image://docker.io/library/golang:1")
+    .option("context:dir", "local:mydir")
+    .option("context:dir2::linux/amd64", "local:other")
+    .option("sharedkey:localdir:dir", "key")
+    .option("local-sessionid:other", "sid2")
+    .option("context:in", "input:0-in")
+    .option("context:repo", "https://example.com/r.git#v1")
+    .option("context:file", "https://example.com/f")
+    .input("0-in", definition)
+    .file("local:mydir", ".dockerignore", "*.tmp\n")
+    .file("local:other", "x", "")
+    .graph()
+    .await;
+    insta::assert_snapshot!("named_contexts", graph);
+}
+
+#[tokio::test]
+async fn a_context_may_be_a_repository() {
+    let graph = Fake::new("")
+        .file("git:example.com/r.git#main:sub", "Dockerfile", "FROM scratch\nCOPY a /\n")
+        .option("context", "https://example.com/r.git#main:sub")
+        .graph()
+        .await;
+    insta::assert_snapshot!("git_context", graph);
+}
+
+#[tokio::test]
+async fn a_context_may_be_an_archive_or_a_dockerfile() {
+    let archive = Fake::new("FROM scratch\nCOPY a /\n")
+        .file("https:example.com/c.tgz", "context", "BZh9...")
+        .option("context", "https://example.com/c.tgz")
+        .option("dockerfilekey", "dockerfile")
+        .graph()
+        .await;
+    insta::assert_snapshot!("web_archive_context", archive);
+    let single = Fake::new("")
+        .file("http:buildkit-session/x", "context", "FROM alpine\nRUN a\n")
+        .option("context", "http://buildkit-session/x")
+        .graph()
+        .await;
+    assert!(single.contains("[2/2] RUN a"), "{single}");
+}

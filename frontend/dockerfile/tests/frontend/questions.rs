@@ -1,0 +1,97 @@
+//! What the frontend asks of a build, and what clients may ask of the frontend in place of a build.
+
+use serde_json::{Value, json};
+
+use crate::fake::Fake;
+
+#[tokio::test]
+async fn a_plain_build_asks_in_this_order() {
+    let (result, said) = Fake::new("FROM alpine\nCOPY a b\n").run().await;
+    assert!(result.is_ok());
+    let expected = [
+        "solve [internal] load build definition from Dockerfile",
+        "read local:dockerfile Dockerfile",
+        "read local:dockerfile Dockerfile.dockerignore",
+        "solve [internal] load .dockerignore",
+        "read local:context .dockerignore",
+        "resolve docker-image://docker.io/library/alpine:latest linux/amd64 ([internal] load metadata for docker.io/library/alpine:latest)",
+        "solve [2/2] COPY a b",
+    ];
+    assert_eq!(said.calls, expected);
+}
+
+#[tokio::test]
+async fn a_syntax_directive_hands_the_build_over() {
+    let fake = Fake::new("# syntax=a/b:1 x\nFROM alpine\n").option("target", "t");
+    let (result, said) = fake.run().await;
+    assert!(result.is_ok());
+    let forwarded = said.forwarded.unwrap();
+    assert_eq!(forwarded.frontend, "gateway.v0");
+    assert_eq!(forwarded.options["source"], "a/b:1");
+    assert_eq!(forwarded.options["cmdline"], "a/b:1 x");
+    assert_eq!(forwarded.options["target"], "t");
+    let fake = Fake::new("FROM alpine\n").option("build-arg:BUILDKIT_SYNTAX", "c");
+    assert_eq!(fake.run().await.1.forwarded.unwrap().options["source"], "c");
+    // The image that was asked for runs this very frontend.
+    let fake = Fake::new("# syntax=a\nFROM alpine\n").option("cmdline", "a");
+    assert!(fake.run().await.1.forwarded.is_none());
+}
+
+async fn ask(id: &str, dockerfile: &str) -> (Value, String) {
+    let result = Fake::new(dockerfile).option("requestid", id).build().await;
+    assert!(matches!(result.results, bridge::Results::None));
+    assert_eq!(result.metadata["version"], "1.0.0");
+    let json = serde_json::from_slice(&result.metadata["result.json"]).unwrap();
+    (json, String::from_utf8(result.metadata["result.txt"].to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn targets_are_listed() {
+    let (json, text) =
+        ask("frontend.targets", "# a the first\nFROM alpine AS a\nFROM --platform=linux/386 a\n")
+            .await;
+    assert_eq!(text, "TARGET    DESCRIPTION\na         the first\n(default) \n");
+    assert_eq!(json["targets"][0]["description"], json!("the first"));
+    assert_eq!(json["targets"][1]["platform"], json!("linux/386"));
+    assert_eq!(json["targets"][1]["location"]["ranges"][0]["start"], json!({"line": 3}));
+}
+
+#[tokio::test]
+async fn an_outline_tells_what_is_needed() {
+    let (json, text) = ask(
+        "frontend.outline",
+        "ARG TAG=latest\n# UNUSED no\nARG UNUSED\nFROM alpine:$TAG AS base\n# V the version\nARG V=1\nRUN --mount=type=secret,id=s,required x\n\
+         FROM base\nRUN --mount=type=ssh y\nRUN --mount=type=secret,id=t y\n",
+    )
+    .await;
+    insta::assert_snapshot!("outline", text);
+    assert_eq!(json["args"][0]["name"], json!("TAG"));
+    assert_eq!(
+        json["secrets"][0],
+        json!({"name": "s", "required": true, "location": {"ranges": [{"start": {"line": 7}, "end": {"line": 7}}]}})
+    );
+}
+
+#[tokio::test]
+async fn the_questions_are_described() {
+    let (json, text) = ask("frontend.subrequests.describe", "FROM alpine\n").await;
+    insta::assert_snapshot!("describe", text);
+    assert_eq!(json[0]["name"], json!("frontend.outline"));
+    assert_eq!(json[0]["inputs"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_check_tells_findings_and_mistakes() {
+    let (json, text) = ask("frontend.lint", "FROM alpine as X\nWORKDIR a\n\nRUN b\n").await;
+    insta::assert_snapshot!("check", text);
+    let names: Vec<_> =
+        json["warnings"].as_array().unwrap().iter().map(|w| w["ruleName"].clone()).collect();
+    assert_eq!(
+        names,
+        [json!("StageNameCasing"), json!("FromAsCasing"), json!("WorkdirRelativePath")]
+    );
+    let (json, _) = ask("frontend.lint", "FROM alpine\nRNU x\n").await;
+    assert_eq!(json["buildError"]["location"]["ranges"][0]["start"]["line"], json!(2));
+    let clean = Fake::new("FROM alpine\n").option("requestid", "frontend.lint").build().await;
+    assert_eq!(clean.metadata["result.statuscode"], "0");
+}
