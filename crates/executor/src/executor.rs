@@ -14,7 +14,8 @@ pub trait Executor: Send + Sync + Debug {
     /// Starts the process that `spec` describes and returns a guard on it.
     ///
     /// Returns once the process itself runs: everything that can fail before that is an error here.
-    /// Dropping the future, like dropping the guard, leaves nothing behind.
+    /// Dropping the future is like dropping the guard: nothing stays behind. What must not be let go
+    /// before the last process is dead goes into [`ProcessSpec::held`].
     ///
     /// # Errors
     /// Returns [`ExecutorError::Setup`] if the container cannot be what `spec` says, and another

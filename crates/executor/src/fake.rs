@@ -92,8 +92,11 @@ impl Executor for FakeExecutor {
         check(&spec).map_err(ExecutorError::Invalid)?;
         let claim = Claim::new(&self.running, &spec.id)?;
         let process = (self.script)(&spec)?;
-        self.seen.lock().push(spec.clone());
-        Ok(Box::new(FakeRunning::new(spec, process, io, claim, self.script.clone())))
+        let (mut spec, mut seen) = (spec, self.seen.lock());
+        let held = std::mem::take(&mut spec.held);
+        seen.push(spec.clone());
+        let kept = (claim, held);
+        Ok(Box::new(FakeRunning::new(spec, process, io, kept, self.script.clone())))
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod executor;
 #[cfg(any(test, feature = "testing"))]
 mod fake;
+mod held;
 mod id;
 mod io;
 mod limits;
@@ -25,6 +26,7 @@ pub use error::{ExecutorError, SetupError};
 pub use executor::{Executor, Running};
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeExecutor, FakeProcess};
+pub use held::Held;
 pub use id::{ContainerId, ContainerIdError};
 pub use io::{Input, Output, ProcessIo};
 pub use limits::{LimitName, LimitNameError, Resources, Ulimit};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mount::{GuestPath, Mount};
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, GuestMount, Resources, Ulimit};
+use crate::{ContainerId, GuestMount, Held, Resources, Ulimit};
 
 /// A process and the container made for it.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub struct ProcessSpec {
     pub shm_size: Option<u64>,
     /// True to give the process a terminal.
     pub tty: bool,
+    /// What must live as long as anything is left of the container.
+    pub held: Held,
 }
 
 impl ProcessSpec {
@@ -72,6 +74,7 @@ impl ProcessSpec {
             resources: Resources::default(),
             shm_size: None,
             tty: false,
+            held: Held::default(),
         }
     }
 }

@@ -96,17 +96,27 @@ pub(crate) fn receive_some(
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_frame_round_trips() {
-        let frame = encode(&("text", 7), b"raw").unwrap();
-        let (text, raw) = lengths(frame[..HEADER].try_into().unwrap()).unwrap();
-        assert_eq!((text + raw, raw), (frame.len() - HEADER, 3));
-        let decoded: Frame<(String, i32)> =
-            decode(frame[HEADER..].to_vec(), text, Vec::new()).unwrap();
-        assert_eq!(decoded.message, ("text".to_owned(), 7));
-        assert_eq!(decoded.bytes, b"raw");
+    proptest! {
+        #[test]
+        fn a_frame_round_trips(text in ".{0,40}", raw in vec(any::<u8>(), 0..40)) {
+            let frame = encode(&(&text, 7), &raw).unwrap();
+            let (header, body) = frame.split_at(HEADER);
+            let (length, raw_length) = lengths(header.try_into().unwrap()).unwrap();
+            prop_assert_eq!((length + raw_length, raw_length), (body.len(), raw.len()));
+            let decoded: Frame<(String, i32)> = decode(body.to_vec(), length, Vec::new()).unwrap();
+            prop_assert_eq!(decoded.message, (text, 7));
+            prop_assert_eq!(decoded.bytes, raw);
+        }
+
+        #[test]
+        fn garbage_is_an_error(body in vec(any::<u8>(), 0..40), text in 0_usize..60) {
+            let _ = decode::<(String, i32)>(body, text, Vec::new());
+        }
     }
 
     #[test]

@@ -65,6 +65,24 @@ impl Link {
         frame::decode(body, text, descriptors).map(Some)
     }
 
+    /// Tells the other end that nothing more is sent.
+    pub(crate) fn hang_up(&self) {
+        // It may have hung up first.
+        let _ = rustix::net::shutdown(self.0.as_fd(), rustix::net::Shutdown::Write);
+    }
+
+    /// Waits until the other end is closed, whatever it says before.
+    pub(crate) async fn drain(&self) {
+        let (mut buffer, mut descriptors) = ([0; 256], Vec::new());
+        loop {
+            let receive = || frame::receive_some(self.0.as_fd(), &mut buffer, &mut descriptors);
+            match self.0.async_io(Interest::READABLE, receive).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => descriptors.clear(),
+            }
+        }
+    }
+
     /// Fills `buffer`; false if the end came first.
     async fn fill(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<bool> {
         let mut filled = 0;

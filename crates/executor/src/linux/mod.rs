@@ -4,6 +4,7 @@
 
 mod cgroup;
 mod channel;
+mod farewell;
 #[cfg(feature = "testing")]
 mod floor;
 mod frame;
@@ -29,6 +30,7 @@ pub use floor::Floor;
 pub use helper::run_if_helper;
 
 use self::cgroup::CgroupTrees;
+use self::farewell::Farewell;
 use self::link::Link;
 use self::message::Job;
 use self::nursery::Nursery;
@@ -91,6 +93,12 @@ fn prepare(directory: &mount::HostPath) -> Result<(CgroupTrees, String), Executo
     Ok((trees, family))
 }
 
+impl Drop for LinuxExecutor {
+    fn drop(&mut self) {
+        sweep::remove_empty(&self.trees, self.config.cgroup_parent.as_deref(), &self.family);
+    }
+}
+
 #[async_trait]
 impl Executor for LinuxExecutor {
     #[tracing::instrument(name = "exec", skip_all, fields(container.id = %spec.id))]
@@ -100,9 +108,11 @@ impl Executor for LinuxExecutor {
         io: ProcessIo,
     ) -> Result<Box<dyn Running>, ExecutorError> {
         let id = spec.id.clone();
+        let held = spec.held.clone();
         let (plan, bytes) = plan::container(spec, &self.config, &self.trees, &self.family)?;
         let link = self.keeper().await?;
+        let farewell = Farewell::new(Arc::new(link), held);
         let job = Job::Start(Box::new(plan));
-        Ok(Box::new(running::start(id, link, &job, &bytes, io).await?))
+        Ok(Box::new(running::start(id, farewell, &job, &bytes, io).await?))
     }
 }

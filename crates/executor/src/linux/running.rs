@@ -11,13 +11,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, watch};
 
 use super::channel::socket_pair;
+use super::farewell::{Farewell, Release};
 use super::frame::Frame;
 use super::link::Link;
 use super::message::{Job, ProcessPlan, Report, Request};
 use super::streams::{self, Streams};
 use super::sys;
 use crate::{
-    ContainerId, ExecSpec, ExecutorError, ExitStatus, ProcessIo, Running, Signal, TerminalSize,
+    ContainerId, ExecSpec, ExecutorError, ExitStatus, Held, ProcessIo, Running, Signal,
+    TerminalSize,
 };
 
 /// How far a process is.
@@ -39,22 +41,24 @@ pub(crate) struct LinuxRunning {
     id: ContainerId,
     process: OwnedFd,
     terminal: Option<Arc<AsyncFd<OwnedFd>>>,
-    link: Arc<Link>,
     /// Held while a request is sent.
     sending: Mutex<()>,
     phase: watch::Receiver<Phase>,
-    /// Dropped with the guard: then the link closes, and the keeper kills.
+    /// Stops before the farewell, which is said on the same connection.
     _supervisor: Task<()>,
+    /// Dropped with the guard: then the keeper kills.
+    farewell: Farewell,
 }
 
 /// Has a keeper do a job and waits until the process runs.
 pub(crate) async fn start(
     id: ContainerId,
-    link: Link,
+    farewell: Farewell,
     job: &Job,
     bytes: &[u8],
     io: ProcessIo,
 ) -> Result<LinuxRunning, ExecutorError> {
+    let link = farewell.link().clone();
     let contact = |doing| {
         let id = id.to_string();
         move |source| ExecutorError::Contact { id, doing, source }
@@ -76,7 +80,10 @@ pub(crate) async fn start(
     let ended = || contact("waiting for its start")(io::ErrorKind::UnexpectedEof.into());
     let Frame { message, descriptors, .. } = report.ok_or_else(ended)?;
     match message {
-        Report::Failed(error) => return Err(error.into()),
+        Report::Failed(error) => {
+            farewell.release().now();
+            return Err(error.into());
+        }
         Report::Exited(_) => return Err(ended()),
         Report::Started => {}
     }
@@ -89,22 +96,24 @@ pub(crate) async fn start(
         (None, Some(io), Some(terminal)) => Streams::terminal(io, terminal),
         (None, _, _) => return Err(ended()),
     };
-    Ok(LinuxRunning::supervised(id, link, process, terminal, streams))
+    Ok(LinuxRunning::supervised(id, farewell, process, terminal, streams))
 }
 
 impl LinuxRunning {
     fn supervised(
         id: ContainerId,
-        link: Link,
+        farewell: Farewell,
         process: OwnedFd,
         terminal: Option<Arc<AsyncFd<OwnedFd>>>,
         streams: Streams,
     ) -> Self {
-        let link = Arc::new(link);
         let (sender, phase) = watch::channel(Phase::Running);
-        let supervisor = tasks::spawn("process", supervise(link.clone(), streams, sender));
+        let supervisor = tasks::spawn(
+            "process",
+            supervise(farewell.link().clone(), farewell.release(), streams, sender),
+        );
         let sending = Mutex::new(());
-        Self { id, process, terminal, link, sending, phase, _supervisor: supervisor }
+        Self { id, process, terminal, sending, phase, _supervisor: supervisor, farewell }
     }
 
     fn not_running(&self) -> ExecutorError {
@@ -132,7 +141,12 @@ impl LinuxRunning {
 }
 
 /// Moves the streams and waits for the keeper's last word.
-async fn supervise(link: Arc<Link>, streams: Streams, phase: watch::Sender<Phase>) {
+async fn supervise(
+    link: Arc<Link>,
+    release: Release,
+    streams: Streams,
+    phase: watch::Sender<Phase>,
+) {
     let mut delivery = std::pin::pin!(streams.run());
     let mut delivered = false;
     let mut last_word = std::pin::pin!(link.receive::<Report>());
@@ -154,6 +168,7 @@ async fn supervise(link: Arc<Link>, streams: Streams, phase: watch::Sender<Phase
             return;
         }
     };
+    release.now();
     phase.send_replace(Phase::Ended(status));
     if !delivered {
         delivery.await;
@@ -203,12 +218,13 @@ impl Running for LinuxRunning {
         let link = Link::new(ours).map_err(|_| self.not_running())?;
         {
             let _alone = self.sending.lock().await;
-            let sent = self.link.send(&Request::Keep, &[], &[theirs.as_fd()]).await;
+            let sent = self.farewell.link().send(&Request::Keep, &[], &[theirs.as_fd()]).await;
             sent.map_err(|_| self.not_running())?;
         }
         drop(theirs);
         let job = Job::Exec(Box::new(plan));
-        match start(self.id.clone(), link, &job, &[], io).await {
+        let farewell = Farewell::new(Arc::new(link), Held::default());
+        match start(self.id.clone(), farewell, &job, &[], io).await {
             // The keeper ended before it read the request.
             Err(ExecutorError::Contact { .. }) => Err(self.not_running()),
             done => Ok(Box::new(done?)),

@@ -19,6 +19,15 @@ pub(super) fn sweep(trees: &CgroupTrees, family: &str) {
     }
 }
 
+/// Removes the directory of the family itself, where it is empty.
+pub(super) fn remove_empty(trees: &CgroupTrees, parent: Option<&str>, family: &str) {
+    for root in trees.roots() {
+        let parent = parent.unwrap_or_default().trim_matches('/');
+        // It is missing where there never was a group, and stays where there is one.
+        let _ = fs::remove_dir(root.join(parent).join(family));
+    }
+}
+
 fn sweep_below(directory: &Path, family: &str, depth: usize) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {

@@ -18,7 +18,6 @@ pub(crate) const CASES: &[Case] = cases![
     devices_are_the_usual_ones_and_no_others_open,
     names_are_resolved_as_described,
     memory_is_limited,
-    becoming_the_helper_again_gives_no_hold_on_it,
 ];
 
 async fn without_a_network_there_is_only_loopback() -> Outcome {
@@ -214,17 +213,5 @@ async fn memory_is_limited() -> Outcome {
     spec.resources = Resources { memory: Some(32 << 20), ..Resources::default() };
     let done = fixture.run(spec).await?;
     ensure!(done.status == executor::ExitStatus::OutOfMemory, "{done:?}");
-    Ok(())
-}
-
-async fn becoming_the_helper_again_gives_no_hold_on_it() -> Outcome {
-    let fixture = Fixture::new().await?;
-    // The helper's own program is what `/proc/self/exe` is until the command is executed.
-    std::fs::write(fixture.path("image/bin/script"), "#!/proc/self/exe\n")?;
-    let done = fixture.run(fixture.spec(&["/proc/self/exe"])).await;
-    // Dynamically linked, it does not even start in this image; in no case does it do harm.
-    if let Ok(done) = done {
-        ensure!(!done.status.success(), "{done:?}");
-    }
     Ok(())
 }

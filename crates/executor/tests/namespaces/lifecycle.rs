@@ -17,8 +17,10 @@ pub(crate) const CASES: &[Case] = cases![
     dropping_the_guard_kills_the_whole_tree,
     stopping_waits_until_nothing_is_left,
     dropping_the_start_leaves_nothing,
+    what_is_held_outlives_the_last_process,
     nothing_stays_mounted,
     a_dead_helper_is_replaced,
+    the_helper_cannot_be_changed_through_its_link,
     a_killed_daemon_leaves_nothing,
     leftover_cgroups_are_swept,
 ];
@@ -87,18 +89,49 @@ async fn stopping_waits_until_nothing_is_left() -> Outcome {
 
 async fn dropping_the_start_leaves_nothing() -> Outcome {
     let fixture = Fixture::new().await?;
-    for _ in 0..20 {
-        let start = fixture.executor.start(fixture.shell("sleep 918275"), ProcessIo::null());
+    for number in 0..40 {
+        let (released, mut wait) = tokio::sync::mpsc::channel::<()>(1);
+        let mut spec = fixture.shell("sleep 918275");
+        spec.held.hold(released);
+        let start = fixture.executor.start(spec, ProcessIo::null());
+        // As far as it gets in so many turns, and perhaps to its end.
+        let turns = async {
+            for _ in 0..number * 5 {
+                tokio::task::yield_now().await;
+            }
+        };
         tokio::select! {
             biased;
             running = start => drop(running?),
-            () = tokio::task::yield_now() => {}
+            () = turns => {}
         }
+        // What was held is let go when the layer is free again.
+        ensure!(wait.recv().await.is_none());
+        ensure!(marked(918_275)?.is_empty());
     }
-    all_ended(marked(918_275)?).await?;
-    // The layer is free as soon as the last one is gone, and the executor still works.
-    let done = fixture.run(fixture.spec(&["true"])).await?;
-    ensure!(done.status.success());
+    ensure!(fixture.run(fixture.spec(&["true"])).await?.status.success());
+    Ok(())
+}
+
+async fn what_is_held_outlives_the_last_process() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let (released, mut wait) = tokio::sync::mpsc::channel::<()>(1);
+    let (io, mut stdout, _stderr) = collecting();
+    let mut spec = fixture.shell(&tree(918_277));
+    spec.held.hold(released);
+    let running = fixture.executor.start(spec, io).await?;
+    ensure!(stdout.recv().await.unwrap_or_default() == b"ready\n"[..]);
+    ensure!(wait.try_recv() == Err(tokio::sync::mpsc::error::TryRecvError::Empty));
+    drop(running);
+    ensure!(wait.recv().await.is_none());
+    ensure!(marked(918_277)?.is_empty());
+    ensure!(groups_of(&fixture)?.is_empty());
+    let (released, mut wait) = tokio::sync::mpsc::channel::<()>(1);
+    let mut spec = fixture.spec(&["true"]);
+    spec.held.hold(released);
+    let running = fixture.executor.start(spec, ProcessIo::null()).await?;
+    ensure!(running.wait().await?.success());
+    ensure!(wait.try_recv() == Err(tokio::sync::mpsc::error::TryRecvError::Disconnected));
     Ok(())
 }
 
@@ -162,8 +195,33 @@ async fn a_dead_helper_is_replaced() -> Outcome {
     Ok(())
 }
 
-/// Kills the helpers that are children of this process, and waits for their end.
+async fn the_helper_cannot_be_changed_through_its_link() -> Outcome {
+    let fixture = Fixture::new().await?;
+    fixture.output("true").await?;
+    let mut count = 0;
+    for pid in helpers()? {
+        let link = format!("/proc/{}/exe", pid.as_raw_nonzero());
+        let flags = rustix::fs::statvfs(link)?.f_flag;
+        ensure!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{flags:?}");
+        count += 1;
+    }
+    ensure!(count >= 1);
+    Ok(())
+}
+
+/// Kills the helpers of this process, and waits for their end.
 fn kill_helpers() -> Outcome {
+    for pid in helpers()? {
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)?;
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], None)?;
+    }
+    Ok(())
+}
+
+/// Returns the helpers that are children of this process.
+fn helpers() -> anyhow::Result<Vec<Pid>> {
+    let mut found = Vec::new();
     let me = std::process::id();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -175,12 +233,10 @@ fn kill_helpers() -> Outcome {
             && parent == Some(me.to_string().as_str())
             && let Some(pid) = Pid::from_raw(pid)
         {
-            let process = pidfd_open(pid, PidfdFlags::empty())?;
-            rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)?;
-            poll(&mut [PollFd::new(&process, PollFlags::IN)], None)?;
+            found.push(pid);
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The name under which this program plays a daemon that is to be killed.

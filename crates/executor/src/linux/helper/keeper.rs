@@ -71,7 +71,12 @@ fn start(
     let birth =
         Birth { namespaces, cgroup: cgroup.as_ref().and_then(Cgroup::unified), sibling: false };
     let (ours, signs) = Channel::pair()?;
-    let process = match sys::clone(&inheritance.witness, &birth) {
+    let born = sys::clone(&inheritance.witness, &birth).or_else(|error| match birth.cgroup {
+        // A group that takes no processes is no reason to fail.
+        Some(_) => sys::clone(&inheritance.witness, &Birth { cgroup: None, ..birth }),
+        None => Err(error),
+    });
+    let process = match born {
         Ok(Side::Child) => {
             drop(ours);
             child::live(Heritage { inheritance, signs, streams }, &plan, &contents)

@@ -152,6 +152,8 @@ fn find_group(user: &UserSpec, text: &str, group: &str) -> Result<u32, SetupErro
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:1001:Ann:/home/ann:\n";
@@ -177,6 +179,19 @@ mod tests {
         assert_eq!(ids("4242"), (4242, 0, vec![0]));
         assert_eq!(resolved("ann").unwrap().home.as_deref(), Some("/home/ann"));
         assert_eq!(resolved("1000:5").unwrap().home.as_deref(), Some("/home/ann"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_files_and_any_user_are_read(
+            user in "[a-z0-9:+-]{0,8}",
+            passwd in "([a-z0-9:]{0,12}\n){0,4}",
+            group in "([a-z0-9:,]{0,12}\n){0,4}",
+        ) {
+            if let Ok(user) = resolve_in(&UserSpec::new(user), &passwd, &group) {
+                prop_assert!(user.groups.contains(&user.gid));
+            }
+        }
     }
 
     #[test]

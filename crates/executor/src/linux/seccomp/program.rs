@@ -43,7 +43,7 @@ fn compile(architectures: &[Rules]) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     for rules in architectures {
         let mut block = vec![plain(LOAD, NUMBER)];
-        block.extend(search(&ranges(&rules.by_number)));
+        block.extend(search(&runs(rules)));
         // Skipping a block is a long jump: conditional ones reach 255 instructions.
         program.push(branch(JUMP_IF_EQUAL, rules.architecture, 1, 0));
         program.push(plain(JUMP, block.len() as u32));
@@ -53,32 +53,36 @@ fn compile(architectures: &[Rules]) -> Vec<Instruction> {
     program
 }
 
-/// A run of numbers that have one rule: from here to the next range's start.
+/// A run of numbers that have one rule: from here to the next run's start.
 #[derive(Debug, Clone, Copy)]
-struct Range {
+struct Run {
     start: u32,
     rule: Rule,
 }
 
-fn ranges(by_number: &[Rule]) -> Vec<Range> {
+fn runs(rules: &Rules) -> Vec<Run> {
     let beyond = Rule::Fail(libc::ENOSYS as u16);
-    let mut ranges: Vec<Range> = Vec::new();
-    for (start, rule) in (0..).zip(by_number.iter().copied().chain([beyond])) {
-        if ranges.last().is_none_or(|range| range.rule != rule) {
-            ranges.push(Range { start, rule });
+    let mut runs: Vec<Run> = Vec::new();
+    for (start, rule) in (0..).zip(rules.by_number.iter().copied().chain([beyond])) {
+        if runs.last().is_none_or(|run| run.rule != rule) {
+            runs.push(Run { start, rule });
         }
     }
-    ranges
+    if let Some(private) = &rules.private {
+        runs.push(Run { start: private.start, rule: Rule::Allow });
+        runs.push(Run { start: private.end, rule: beyond });
+    }
+    runs
 }
 
-/// Finds the range of the loaded number by halving; never empty.
-fn search(ranges: &[Range]) -> Vec<Instruction> {
-    if let [only] = ranges {
+/// Finds the run of the loaded number by halving; never empty.
+fn search(runs: &[Run]) -> Vec<Instruction> {
+    if let [only] = runs {
         return verdict(only.rule);
     }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (low, high) = runs.split_at(runs.len() / 2);
     let (low_code, high_code) = (search(low), search(high));
-    let boundary = high.first().map_or(0, |range| range.start);
+    let boundary = high.first().map_or(0, |run| run.start);
     let mut code = match u8::try_from(low_code.len()) {
         Ok(skip) => vec![branch(JUMP_IF_AT_LEAST, boundary, skip, 0)],
         Err(_) => {
@@ -213,6 +217,18 @@ mod tests {
             }
             assert!(allowed(Rule::Clone, 17));
             assert!(!allowed(Rule::Clone, 17 | libc::CLONE_NEWUSER as u64));
+        }
+    }
+
+    #[test]
+    fn private_numbers_are_allowed_where_there_are_some() {
+        let mut rules = native().remove(0);
+        rules.private = Some(0xF0001..0xF0003);
+        let (architecture, program) = (rules.architecture, compile(&[rules]));
+        for (number, allowed) in
+            [(0xF0000, false), (0xF0001, true), (0xF0002, true), (0xF0003, false)]
+        {
+            assert_eq!(run(&program, architecture, number, 0) == ALLOW, allowed, "{number:x}");
         }
     }
 

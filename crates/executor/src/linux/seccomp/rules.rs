@@ -1,5 +1,6 @@
 //! What is allowed, by number, for one architecture.
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use super::table::{ALLOWED, ALLOWED_HERE};
@@ -34,31 +35,33 @@ pub(crate) struct Rules {
     /// One rule for each number from 0 to the newest known; any beyond fails with `ENOSYS`, so that
     /// programs fall back as on an older kernel.
     pub by_number: Vec<Rule>,
+    /// Numbers far beyond those that are allowed too.
+    pub private: Option<Range<u32>>,
 }
 
-/// Returns the rules for a 64-bit process and, where the kernel runs them, for 32-bit ones.
+/// The newest number that the table of names was made for; it is the same on all architectures.
+const NEWEST: usize = 469;
+
+/// Returns the rules for a 64-bit process and for the 32-bit ones that its kernel runs.
 pub(crate) fn native() -> Vec<Rules> {
     #[cfg(target_arch = "x86_64")]
     return vec![
-        rules::<syscalls::x86_64::Sysno>(0xC000_003E, |name| name as usize, 469),
-        rules::<syscalls::x86::Sysno>(0x4000_0003, |name| name as usize, 469),
+        rules::<syscalls::x86_64::Sysno>(0xC000_003E, |name| name as usize),
+        rules::<syscalls::x86::Sysno>(0x4000_0003, |name| name as usize),
     ];
     #[cfg(target_arch = "aarch64")]
     return vec![
-        rules::<syscalls::aarch64::Sysno>(0xC000_00B7, |name| name as usize, 469),
-        arm_with_private_calls(),
+        rules::<syscalls::aarch64::Sysno>(0xC000_00B7, |name| name as usize),
+        // Breakpoints, cache flushes and thread pointers have numbers of their own there.
+        Rules {
+            private: Some(0x000F_0001..0x000F_0007),
+            ..rules::<syscalls::arm::Sysno>(0x4000_0028, |name| name as usize)
+        },
     ];
 }
 
-/// 32-bit ARM has calls of its own far beyond the others; the few that are needed sit in a table of
-/// the kernel's, above the numbers that are known by name.
-#[cfg(target_arch = "aarch64")]
-fn arm_with_private_calls() -> Rules {
-    rules::<syscalls::arm::Sysno>(0x4000_0028, |name| name as usize, 469)
-}
-
-fn rules<S: FromStr>(architecture: u32, number: impl Fn(S) -> usize, newest: usize) -> Rules {
-    let mut by_number = vec![Rule::Fail(libc::EPERM as u16); newest + 1];
+fn rules<S: FromStr>(architecture: u32, number: impl Fn(S) -> usize) -> Rules {
+    let mut by_number = vec![Rule::Fail(libc::EPERM as u16); NEWEST + 1];
     let mut set = |name: &str, rule: Rule| {
         if let Ok(known) = name.parse::<S>()
             && let Some(slot) = by_number.get_mut(number(known))
@@ -74,7 +77,7 @@ fn rules<S: FromStr>(architecture: u32, number: impl Fn(S) -> usize, newest: usi
     set("clone", Rule::Clone);
     // Its flags are in memory, where a filter cannot look: the C library falls back to `clone`.
     set("clone3", Rule::Fail(libc::ENOSYS as u16));
-    Rules { architecture, by_number }
+    Rules { architecture, by_number, private: None }
 }
 
 #[cfg(test)]
