@@ -17,7 +17,6 @@ use mount::HostPath;
 use progress::{Event, Feed, FeedReader, ProgressSink as _};
 use session::{SessionGroup, SessionId};
 use solver::{JobId, OpError, Solver};
-use tokio::sync::OnceCell;
 use volumes::VolumeManager;
 
 use crate::builds::{Builds, Entry, Running};

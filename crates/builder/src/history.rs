@@ -246,11 +246,6 @@ impl History {
         beyond.filter(|record| old(record)).map(|record| record.reference.clone()).collect()
     }
 
-    /// Forgets a build that runs and is none of the user's business.
-    pub(crate) fn forget(&self, reference: &str) {
-        self.0.records.lock().remove(reference);
-    }
-
     /// Removes a record with its log.
     ///
     /// # Errors

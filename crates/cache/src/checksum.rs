@@ -200,7 +200,7 @@ fn feed_xattrs(hasher: &mut StableHasher, file: BorrowedFd<'_>) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use mount::HostPath;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use content::ContentStore;
-use digests::{ChainId, DiffId};
+use digests::DiffId;
 use mount::{DetachedMount, GuestPath, Mount, RootDir};
 use oci::Descriptor;
 use parking_lot::Mutex;
@@ -483,10 +483,6 @@ impl ImmutableRef {
 impl Layer {
     pub(crate) fn diff_id(&self) -> Option<DiffId> {
         self.document.lock().diff_id
-    }
-
-    pub(crate) fn chain(&self) -> Option<ChainId> {
-        self.document.lock().chain
     }
 }
 

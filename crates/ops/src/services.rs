@@ -43,7 +43,7 @@ pub struct Mechanisms {
 }
 
 /// What operations work with.
-pub struct Services {
+pub(crate) struct Services {
     pub(crate) refs: Refs,
     pub(crate) trees: LocalTrees,
     pub(crate) sessions: Sessions,
