@@ -13,8 +13,8 @@ use crate::store::{Store, Volume, lock_error};
 use crate::tidy::Tidying;
 use crate::tree::{self, Means, View};
 use crate::turn::{Form, Phase, Turn};
-use crate::usage::UsageRecord;
-use crate::{PolicyPatch, Space, VolumeError, VolumeKey, VolumeManager, VolumeName};
+use crate::usage::{Measured, UsageRecord};
+use crate::{PolicyPatch, Space, VolumeError, VolumeKey, VolumeManager, VolumeName, usage};
 
 impl VolumeManager {
     /// Returns all volumes, in the order of their keys. A damaged one is left out, and logged.
@@ -195,7 +195,6 @@ impl VolumeManager {
             gate.state.cut_off();
             gate.trim(None);
             gate.commit()?;
-            UsageRecord::read(&volume.paths).unmeasured().write(&volume.paths);
             let trash = gate.collect()?;
             drop(gate);
             let mut tidying = Tidying::new(store);
@@ -211,6 +210,7 @@ impl Volume {
     /// Returns what can be seen of the volume; none if it is gone.
     pub(crate) fn record(&self) -> Result<Option<VolumeRecord>, VolumeError> {
         let Some(mut gate) = self.enter()? else { return Ok(None) };
+        gate.settle_accounts()?;
         let mut orphans = Vec::new();
         gate.bury(&mut orphans)?;
         let mut tidying = Tidying::new(self.store.clone());
@@ -218,27 +218,21 @@ impl Volume {
         let usage = UsageRecord::read(&self.paths);
         let record = self.seen(&gate, usage);
         let idle = gate.turns.is_empty();
+        let known = usage::measured(&self.paths).filter(|_| idle);
+        let begun = (idle && known.is_none()).then(|| Measured::begin(&self.paths));
         drop(gate);
         tidying.start();
-        let space = match usage.measured {
-            Some(space) if idle => space,
-            _ => self.measure(usage, idle)?,
-        };
+        let space = known.map_or_else(|| self.measure(begun), Ok)?;
         Ok(Some(VolumeRecord { space, ..record }))
     }
 
-    fn measure(&self, usage: UsageRecord, idle: bool) -> Result<Space, VolumeError> {
+    /// Walks the trees, and remembers the result if nothing has changed since it was `begun`.
+    fn measure(&self, begun: Option<Measured>) -> Result<Space, VolumeError> {
         let layers = self.paths.layers();
         let failed = VolumeError::system("measure", layers.as_path());
         let space = tree::measure(layers.as_path()).map_err(failed)?;
-        if !idle {
-            return Ok(space);
-        }
-        if let Some(gate) = self.enter()? {
-            // Only if nobody has used it since.
-            if gate.turns.is_empty() && UsageRecord::read(&self.paths) == usage {
-                UsageRecord { measured: Some(space), ..usage }.write(&self.paths);
-            }
+        if let (Some(begun), Some(_gate)) = (begun, self.enter()?) {
+            begun.end(&self.paths, space);
         }
         Ok(space)
     }
@@ -277,8 +271,9 @@ impl Volume {
 
     /// Removes the volume if nobody uses it, and returns the space it took; none if it is gone.
     pub(crate) fn remove(&self) -> Result<Option<Space>, VolumeError> {
-        let usage = UsageRecord::read(&self.paths);
         let Some(mut gate) = self.enter()? else { return Ok(None) };
+        gate.settle_accounts()?;
+        let measured = usage::measured(&self.paths);
         let mut orphans = Vec::new();
         gate.bury(&mut orphans)?;
         if !gate.turns.is_empty() {
@@ -292,7 +287,7 @@ impl Volume {
         let trash = self.store.discard(directory);
         let trash = trash.map_err(VolumeError::system("remove", directory.as_path()))?;
         drop(gate);
-        let space = match usage.measured {
+        let space = match measured {
             Some(space) => space,
             None => tree::measure(trash.join("layers").as_path()).unwrap_or_default(),
         };

@@ -241,9 +241,14 @@ impl Hold {
         ending: Ending,
         left: &mut Leftovers,
     ) -> Result<(), VolumeError> {
-        if ending != Ending::Unused {
-            gate.note_use();
+        let uses = u64::from(ending != Ending::Unused);
+        if self.turn.in_place && gate.turns.len() == 1 && self.park() {
+            if uses > 0 {
+                self.volume.store.note_use_later(&self.volume);
+            }
+            return Ok(());
         }
+        gate.write_uses(uses);
         self.finish()?;
         gate.turns.retain(|turn| turn.number != self.turn.number);
         let forgotten = gate.trim(None);

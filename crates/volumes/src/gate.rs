@@ -11,13 +11,14 @@ use filelock::{FileLock, Holder, LockError, Mode};
 use mount::HostPath;
 
 use crate::document::{self, FORMAT};
+use crate::idle::Parked;
 use crate::layout::LayerId;
 use crate::live;
 use crate::state::State;
 use crate::store::{Volume, lock_error};
 use crate::turn::{Phase, Turn};
 use crate::usage::UsageRecord;
-use crate::{Outcome, Salvage, VolumeError};
+use crate::{Outcome, Salvage, VolumeError, usage};
 
 /// The inside of a volume's gate. Dropping it leaves.
 #[derive(Debug)]
@@ -60,17 +61,24 @@ impl Volume {
     fn state(&self) -> Result<State, VolumeError> {
         let path = self.paths.state();
         let path = path.as_path();
-        let state: State = match document::read(path)? {
-            Some(state) => state,
-            None => return Err(VolumeError::damaged(path, "it is missing")),
-        };
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => VolumeError::damaged(path, "it is missing"),
+            _ => VolumeError::system("read", path)(error),
+        })?;
+        if let Some(state) = self.store.idle.state(self.key, &bytes) {
+            return Ok(state);
+        }
+        let state: State = document::decode(path, &bytes)?;
         if state.format() > FORMAT {
             let (path, found) = (path.to_owned(), state.format());
             return Err(VolumeError::Newer { path, found, known: FORMAT });
         }
         match state.fault() {
             Some(reason) => Err(VolumeError::damaged(path, reason)),
-            None => Ok(state),
+            None => {
+                self.store.idle.keep_state(self.key, bytes, &state);
+                Ok(state)
+            }
         }
     }
 
@@ -121,9 +129,27 @@ impl Gate<'_> {
         turns.filter_map(holder).collect()
     }
 
-    /// Writes down that the volume was used.
-    pub(crate) fn note_use(&self) {
-        UsageRecord::read(&self.volume.paths).used().write(&self.volume.paths);
+    /// Writes down that the volume was used so many times more than is known here.
+    pub(crate) fn write_uses(&self, times: u64) {
+        let times = times + self.volume.store.idle.take_uses(self.volume.key);
+        if times > 0 {
+            UsageRecord::read(&self.volume.paths).used(times).write(&self.volume.paths);
+        }
+    }
+
+    /// Takes back the turn that was kept from the last use here. It is not among the turns any more.
+    pub(crate) fn unpark(&mut self) -> Option<Parked> {
+        let parked = self.volume.store.idle.unpark(self.volume.key)?;
+        self.turns.retain(|turn| turn.number != parked.turn.number);
+        Some(parked)
+    }
+
+    /// Gives up what was kept from the last use here, and writes down what is not written yet.
+    pub(crate) fn settle_accounts(&mut self) -> Result<(), VolumeError> {
+        self.write_uses(0);
+        let Some(parked) = self.unpark() else { return Ok(()) };
+        let resumed = parked.lock.resume(None).map_err(VolumeError::Lock)?;
+        resumed.map_or(Ok(()), FileLock::remove).map_err(VolumeError::Lock)
     }
 
     /// Forgets the versions that nobody needs any more, and returns true if there were any.
@@ -151,6 +177,11 @@ impl Gate<'_> {
             if !needed.contains(&layer) {
                 trash.push(self.discard(layer)?);
             }
+        }
+        if !trash.is_empty() {
+            let path = self.volume.paths.measured();
+            let failed = VolumeError::system("remove", path.as_path());
+            usage::forget_measured(&self.volume.paths).map_err(failed)?;
         }
         Ok(trash)
     }

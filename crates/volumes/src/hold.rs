@@ -6,11 +6,12 @@ use filelock::{FileLock, Holder, Label, Mode};
 use mount::{HostPath, Mount, MountSource, OverlayUpper};
 
 use crate::gate::{Gate, Orphan};
+use crate::idle::Parked;
 use crate::layout::LayerId;
 use crate::state::Root;
 use crate::store::{Beginning, Volume};
 use crate::turn::{Form, Phase, Start, Turn, Verdict, admit, start};
-use crate::{NoCache, RootAttributes, Seed, Sharing, VolumeError, live, tree};
+use crate::{NoCache, RootAttributes, Seed, Sharing, VolumeError, live, tree, usage};
 
 /// What a step wants of one volume.
 #[derive(Debug, Clone)]
@@ -93,6 +94,7 @@ impl Want {
         orphans: &mut Vec<Orphan>,
     ) -> Result<Attempt, VolumeError> {
         let policy = self.volume.policy(&gate.state);
+        let parked = gate.unpark();
         let turn = place.as_ref().map_or_else(
             || {
                 let fresh = self.fresh && policy.no_cache == NoCache::Fresh;
@@ -112,16 +114,16 @@ impl Want {
                         }
                         let seen = in_place || live::is_mounted(&self.volume.paths.live(layer));
                         if !seen {
-                            return self.queue(gate, turn, place, 0);
+                            return self.queue(gate, turn, place, parked, 0);
                         }
                     }
                     Start::Read | Start::InPlace | Start::Above | Start::Empty => {}
                 }
-                return self.grant(gate, turn, place).map(Attempt::Granted);
+                return self.grant(gate, turn, place, parked).map(Attempt::Granted);
             }
             let Verdict::Wait { ahead, .. } = verdict else { continue };
             if !gate.bury(orphans)? {
-                return self.queue(gate, turn, place, ahead);
+                return self.queue(gate, turn, place, parked, ahead);
             }
         }
     }
@@ -131,11 +133,12 @@ impl Want {
         gate: &mut Gate<'_>,
         turn: Turn,
         place: Option<Hold>,
+        parked: Option<Parked>,
         ahead: usize,
     ) -> Result<Attempt, VolumeError> {
         let hold = match place {
             Some(hold) => hold,
-            None => self.enrol(gate, turn)?,
+            None => self.enrol(gate, turn, parked)?,
         };
         let in_the_way = |other: &&Turn| other.is_in_the_way();
         let holders = gate.holders(gate.users(Some(turn.number)).filter(in_the_way));
@@ -143,12 +146,29 @@ impl Want {
         Ok(Attempt::Queued { hold, holders, ahead, limit })
     }
 
-    /// Makes the file of a turn.
-    fn enrol(&self, gate: &mut Gate<'_>, turn: Turn) -> Result<Hold, VolumeError> {
+    /// Makes the file of a turn, or takes the one that was kept.
+    fn enrol(
+        &self,
+        gate: &mut Gate<'_>,
+        turn: Turn,
+        parked: Option<Parked>,
+    ) -> Result<Hold, VolumeError> {
         let path = self.volume.turn_path(&turn);
         let holder = Holder::here(self.by.clone());
-        let lock = FileLock::try_acquire(path.as_path(), Mode::Exclusive, Some(&holder))
-            .map_err(VolumeError::Lock)?;
+        let resumed = match parked {
+            Some(parked) => parked.lock.resume(Some(&holder)).map_err(VolumeError::Lock)?,
+            None => None,
+        };
+        let lock = match resumed {
+            Some(mut lock) => {
+                if lock.path() != path.as_path() {
+                    lock.rename(path.as_path()).map_err(VolumeError::Lock)?;
+                }
+                lock
+            }
+            None => FileLock::try_acquire(path.as_path(), Mode::Exclusive, Some(&holder))
+                .map_err(VolumeError::Lock)?,
+        };
         gate.replace_turn(turn);
         Ok(Hold {
             volume: self.volume.clone(),
@@ -166,6 +186,7 @@ impl Want {
         gate: &mut Gate<'_>,
         waiting: Turn,
         place: Option<Hold>,
+        parked: Option<Parked>,
     ) -> Result<Hold, VolumeError> {
         let start = start(&waiting, &gate.turns, gate.state.form);
         if waiting.freezes(gate.state.form) {
@@ -183,8 +204,13 @@ impl Want {
             }
             Start::Above | Start::Empty => turn.layer = Some(LayerId::invent()),
         }
+        if turn.layer.is_some() {
+            let path = self.volume.paths.measured();
+            let failed = VolumeError::system("remove", path.as_path());
+            usage::forget_measured(&self.volume.paths).map_err(failed)?;
+        }
         let mut hold = match place {
-            None => self.enrol(gate, turn)?,
+            None => self.enrol(gate, turn, parked)?,
             Some(mut hold) => {
                 hold.begin(turn)?;
                 gate.replace_turn(turn);
@@ -312,6 +338,18 @@ impl Hold {
         }
         self.turn = turn;
         Ok(())
+    }
+
+    /// Ends the turn, and keeps its file for the next use. Returns false if there is no room for it.
+    pub(crate) fn park(&mut self) -> bool {
+        let idle = &self.volume.store.idle;
+        if !idle.has_room() {
+            return false;
+        }
+        let Some(lock) = self.lock.take() else { return false };
+        idle.park(self.volume.key, Parked { lock: lock.park(), turn: self.turn });
+        self.volume.store.wakes.signal(self.volume.key);
+        true
     }
 
     /// Ends the turn: from now on others may begin.

@@ -146,6 +146,11 @@ impl VolumePaths {
         self.directory.join("usage.json")
     }
 
+    /// How much disk it takes; there only while that does not change.
+    pub(crate) fn measured(&self) -> HostPath {
+        self.directory.join("measured.json")
+    }
+
     /// The lock under which documents are read and written and turns are decided.
     pub(crate) fn gate(&self) -> HostPath {
         self.directory.join("gate")

@@ -7,6 +7,7 @@ mod ending;
 mod error;
 mod gate;
 mod hold;
+mod idle;
 mod layout;
 mod lease;
 mod live;

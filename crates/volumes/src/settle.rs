@@ -15,7 +15,7 @@ use crate::layout::LayerId;
 use crate::state::State;
 use crate::store::{Volume, lock_error};
 use crate::tree::{self, Below};
-use crate::{Step, VolumeError};
+use crate::{Step, VolumeError, usage};
 
 /// How long others may have to wait at the gate for a bit of settling.
 const BIT: Duration = Duration::from_millis(1);
@@ -37,6 +37,9 @@ pub(crate) fn settle(volume: &Volume) -> Result<Vec<HostPath>, VolumeError> {
             return Ok(trash);
         }
         let Some(pair) = candidate(&gate.state, &in_use(&gate)) else { return Ok(trash) };
+        let path = volume.paths.measured();
+        let failed = VolumeError::system("remove", path.as_path());
+        usage::forget_measured(&volume.paths).map_err(failed)?;
         drop(gate);
         if !settle_pair(volume, pair)? {
             return Ok(trash);

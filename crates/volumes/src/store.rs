@@ -8,6 +8,7 @@ use mount::HostPath;
 
 use crate::disk::Disk;
 use crate::document::{self, FORMAT};
+use crate::idle::Idle;
 use crate::layout::{LayerId, Layout, VolumePaths, format_of};
 use crate::state::{Origin, Root, State};
 use crate::tree::{self, Means, View};
@@ -21,6 +22,7 @@ pub(crate) struct Store {
     pub(crate) disk: Disk,
     pub(crate) settings: VolumeSettings,
     pub(crate) wakes: Wakes,
+    pub(crate) idle: Idle,
 }
 
 /// One volume; that it is there is not said.
@@ -61,7 +63,7 @@ impl Store {
                 _ => VolumeError::system("make", directory.as_path())(error),
             })?;
         }
-        Ok(Self { layout, disk, settings, wakes: Wakes::default() })
+        Ok(Self { layout, disk, settings, wakes: Wakes::default(), idle: Idle::default() })
     }
 
     /// Returns the volume called `name`, which may have to be made.

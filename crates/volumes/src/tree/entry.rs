@@ -179,22 +179,25 @@ pub(crate) fn copy_xattrs(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Returns owner and mode of the directory at `path`.
 pub(crate) fn root_attributes(path: &Path) -> io::Result<Root> {
-    let stat = rustix::fs::fstat(open_root(path)?)?;
+    let stat = rustix::fs::lstat(path)?;
+    if kind(&stat) != Kind::Directory {
+        return Err(Errno::NOTDIR.into());
+    }
     Ok(Root { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
 }
 
 /// Gives the directory at `path` an owner and a mode, unless it has them.
 pub(crate) fn set_root(path: &Path, wanted: Root) -> io::Result<()> {
+    let found = root_attributes(path)?;
+    if found == wanted {
+        return Ok(());
+    }
     let directory = open_root(path)?;
-    let stat = rustix::fs::fstat(&directory)?;
-    if (stat.st_uid, stat.st_gid) != (wanted.uid, wanted.gid) {
+    if (found.uid, found.gid) != (wanted.uid, wanted.gid) {
         let (uid, gid) = (Uid::from_raw(wanted.uid), Gid::from_raw(wanted.gid));
         rustix::fs::fchown(&directory, Some(uid), Some(gid))?;
     }
-    if stat.st_mode & 0o7777 != wanted.mode {
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(wanted.mode))?;
-    }
-    Ok(())
+    Ok(rustix::fs::fchmod(&directory, Mode::from_raw_mode(wanted.mode))?)
 }
 
 /// Gives the directory at `to` the extended attributes of the one at `from`.
