@@ -14,7 +14,7 @@ use llb::Definition;
 use oci::{ImageConfig, Platform, Raw};
 
 use crate::caps;
-use crate::context::{DockerfileSource, parse_ignore_file, read_dockerfile};
+use crate::context::{DockerfileSource, IgnorePatterns, read_dockerfile};
 use crate::error::Problem;
 use crate::instruction::{Stages, read_stages};
 use crate::lint::{LintConfig, LintWarning, Linter};
@@ -65,8 +65,6 @@ pub(crate) struct Build<'a> {
 pub(crate) struct Parsed {
     pub(crate) document: Document,
     pub(crate) stages: Stages,
-    /// The patterns of files that the client does not send.
-    pub(crate) ignore_patterns: Vec<String>,
 }
 
 impl<'a> Build<'a> {
@@ -136,33 +134,20 @@ impl<'a> Build<'a> {
         }))
     }
 
-    /// Reads the Dockerfile and the ignore file.
-    pub(crate) async fn parse(&self) -> Result<Parsed, Problem> {
+    /// Reads the Dockerfile.
+    pub(crate) fn parse(&self) -> Result<Parsed, Problem> {
         if self.text.is_empty() {
             return Err(LowerError::from(StageError::Empty).into());
         }
         let document = parse(&self.text)?;
         let stages = read_stages(&document)?;
-        Ok(Parsed { document, stages, ignore_patterns: self.ignore_patterns().await? })
+        Ok(Parsed { document, stages })
     }
 
-    async fn ignore_patterns(&self) -> Result<Vec<String>, Problem> {
-        let platform = graph_platform(&self.native[0]);
-        let found = match &self.source.ignore {
-            Some((name, data)) => Some((name.clone(), data.clone())),
-            None => self.source.context.ignore_file(self.bridge, &self.options, &platform).await?,
-        };
-        let Some((name, data)) = found else {
-            return Ok(Vec::new());
-        };
-        let patterns = parse_ignore_file(&String::from_utf8_lossy(&data));
-        match patterns::PatternList::new(&patterns) {
-            Ok(_) => Ok(patterns),
-            Err(error) => {
-                let text = format!("failed parsing {name}: {error}");
-                Err(LowerError::from(StageError::Context(text)).into())
-            }
-        }
+    /// Returns the patterns of files that the client does not send.
+    pub(crate) fn ignore_patterns(&self) -> IgnorePatterns<'_> {
+        let native = graph_platform(&self.native[0]);
+        IgnorePatterns::new(self.bridge, &self.options, &self.source, native)
     }
 
     /// Returns a linter as the file, or the build, wants it.
@@ -176,14 +161,15 @@ impl<'a> Build<'a> {
     }
 
     async fn build(&self) -> Result<FrontendResult, Problem> {
-        let parsed = self.parse().await?;
+        let parsed = self.parse()?;
+        let ignore = self.ignore_patterns();
         let platforms: Vec<Option<&Platform>> = match self.options.platforms.as_slice() {
             [] => vec![None],
             platforms => platforms.iter().map(Some).collect(),
         };
         let builds = platforms.iter().enumerate().map(|(index, platform)| {
             // What is wrong with the file is wrong for every platform: once is enough.
-            self.build_one(&parsed, *platform, index == 0)
+            self.build_one((&parsed, &ignore), *platform, index == 0)
         });
         let built = try_join_all(builds).await?;
         self.result(&platforms, built)
@@ -191,12 +177,12 @@ impl<'a> Build<'a> {
 
     async fn build_one(
         &self,
-        parsed: &Parsed,
+        (parsed, ignore): (&Parsed, &IgnorePatterns<'_>),
         platform: Option<&Platform>,
         speaks: bool,
     ) -> Result<(Lowered, SolvedRef), Problem> {
         let mut lint = self.linter()?;
-        let lowered = self.lower(parsed, platform, false, &mut lint).await;
+        let lowered = self.lower((parsed, ignore), platform, false, &mut lint).await;
         if speaks {
             for warning in lint.warnings() {
                 self.warn(warning).await?;
@@ -227,7 +213,7 @@ impl<'a> Build<'a> {
     /// Lowers the Dockerfile for one platform.
     pub(crate) async fn lower(
         &self,
-        parsed: &Parsed,
+        (parsed, ignore): (&Parsed, &IgnorePatterns<'_>),
         platform: Option<&Platform>,
         all_stages: bool,
         lint: &mut Linter,
@@ -240,7 +226,7 @@ impl<'a> Build<'a> {
             document: &parsed.document,
             stages: &parsed.stages,
             context: &self.source.context,
-            ignore_patterns: &parsed.ignore_patterns,
+            ignore,
             native: &self.native,
             platform,
             all_stages,

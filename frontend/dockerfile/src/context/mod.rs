@@ -4,6 +4,6 @@ mod ignore;
 mod main;
 mod named;
 
-pub(crate) use ignore::parse_ignore_file;
+pub(crate) use ignore::{IgnorePatterns, parse_ignore_file};
 pub(crate) use main::{DockerfileSource, MainContext, read_dockerfile};
 pub(crate) use named::{NamedContext, NamedContexts, graph_mode};

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bridge::{Bridge, SourceExcerpt};
 use llb::{Definition, State};
-use oci::{ImageConfig, Platform, Time};
+use oci::{History, ImageConfig, Platform, Time};
 
 use self::arguments::GlobalArguments;
 use self::bases::{Bases, parse_base};
@@ -26,7 +26,7 @@ use self::evaluate::{Books, Evaluated, Inherited, Opening, Shared, evaluate};
 use self::graph::{Builder, needs};
 use self::plan::UsedPaths;
 use self::stages::StageGraph;
-use crate::context::{MainContext, NamedContexts, graph_mode};
+use crate::context::{IgnorePatterns, MainContext, NamedContexts, graph_mode};
 use crate::error::Problem;
 use crate::expand::Lexer;
 use crate::instruction::{Action, Instruction, Stages};
@@ -62,8 +62,8 @@ pub(crate) struct Request<'a> {
     pub(crate) stages: &'a Stages,
     /// Where the files come from.
     pub(crate) context: &'a MainContext,
-    /// The patterns of files that the client does not send.
-    pub(crate) ignore_patterns: &'a [String],
+    /// What the client does not send.
+    pub(crate) ignore: &'a IgnorePatterns<'a>,
     /// The platforms of the daemon, the default first.
     pub(crate) native: &'a [Platform],
     /// The platform to build for; none for the default.
@@ -138,7 +138,8 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
         native: request.native,
     };
     let (openings, wanted) = resolve_all(request, &bases, &mut graph, target, lint).await?;
-    let ignore = IgnoreFile::new(request.ignore_patterns.to_vec()).unwrap_or_default();
+    let ignore_patterns = request.ignore.get().await?;
+    let ignore = IgnoreFile::new(ignore_patterns.clone()).unwrap_or_default();
     let shared = Shared {
         options: request.options,
         globals: &globals,
@@ -149,7 +150,7 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
         ignore: &ignore,
     };
     let planned = plan_stages(&shared, &bases, openings, &wanted, lint)?;
-    finish(request, &shared, planned, target)
+    finish(request, &shared, planned, target, ignore_patterns)
 }
 
 fn default_platform() -> Platform {
@@ -319,8 +320,8 @@ fn plan_stages(
         images.chain(wanted.iter().filter(|index| !done[**index])).copied().collect();
     for index in order {
         let node = &graph.nodes[index];
-        let (opening, inherited) = match node.parent.and_then(|parent| planned.stages.get(&parent))
-        {
+        let parent = node.parent.and_then(|parent| planned.stages.get_mut(&parent));
+        let (opening, inherited) = match parent {
             Some(parent) => from_parent(bases, node, parent),
             None => match openings.remove(&index) {
                 Some(opening) => (opening, Inherited::default()),
@@ -340,8 +341,16 @@ fn plan_stages(
     Ok(planned)
 }
 
-fn from_parent(bases: &Bases<'_>, node: &stages::Node, parent: &Evaluated) -> (Opening, Inherited) {
+/// Each stage keeps the history of its own instructions: in a long chain of stages, copies of the whole
+/// would add up.
+fn from_parent(
+    bases: &Bases<'_>,
+    node: &stages::Node,
+    parent: &mut Evaluated,
+) -> (Opening, Inherited) {
+    let history = std::mem::take(&mut parent.plan.image.history);
     let mut image = parent.plan.image.clone();
+    parent.plan.image.history = history;
     image.config.on_build.clear();
     let platform = parent.plan.platform.clone();
     let opening = Opening {
@@ -359,6 +368,7 @@ fn finish(
     shared: &Shared<'_>,
     mut planned: Planned,
     target: usize,
+    ignore_patterns: Vec<String>,
 ) -> Result<Lowered, Problem> {
     let origin = shared.graph.origin(target);
     planned.used.entry(origin).or_default().add("/".to_owned());
@@ -366,7 +376,7 @@ fn finish(
         request.bridge,
         request.options,
         planned.context.to_follow(),
-        request.ignore_patterns.to_vec(),
+        ignore_patterns,
     );
     let mut builder = Builder {
         source: request.source,
@@ -388,6 +398,7 @@ fn finish(
     let node = &shared.graph.nodes[target];
     let platform = shared.target_platform.clone();
     let mut image = stage.plan.image;
+    image.history = full_history(shared.graph, &planned.stages, target, image.history);
     image.config.labels.extend(request.options.labels.clone());
     set_platform(&mut image, request.platform);
     Ok(Lowered {
@@ -403,6 +414,22 @@ fn finish(
             stages: outlines,
         },
     })
+}
+
+/// Returns the history of a stage after that of all it is made from.
+fn full_history(
+    graph: &StageGraph,
+    stages: &BTreeMap<usize, Evaluated>,
+    target: usize,
+    own: Vec<History>,
+) -> Vec<History> {
+    let mut parts = vec![own];
+    let mut index = target;
+    while let Some(parent) = graph.nodes[index].parent {
+        parts.extend(stages.get(&parent).map(|stage| stage.plan.image.history.clone()));
+        index = parent;
+    }
+    parts.into_iter().rev().flatten().collect()
 }
 
 /// Returns the stages that the wanted one needs, each after those it needs itself.

@@ -70,11 +70,12 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
 }
 
 async fn check(build: &Build<'_>, lint: &mut Linter) -> Result<(), Problem> {
-    let parsed = build.parse().await?;
+    let parsed = build.parse()?;
+    let ignore = build.ignore_patterns();
     let platform = build.options.platforms.first();
     // Without a target, all of them are meant.
     let all_stages = build.options.target.is_empty();
-    build.lower(&parsed, platform, all_stages, lint).await.map(drop)
+    build.lower((&parsed, &ignore), platform, all_stages, lint).await.map(drop)
 }
 
 fn finding(warning: &LintWarning) -> Finding {

@@ -114,3 +114,11 @@ async fn a_time_is_in_the_history_and_the_metadata() {
     assert_eq!(config["history"][0]["created"], json!("1970-01-01T00:00:00Z"));
     assert_eq!(result.metadata[keys::SOURCE_DATE_EPOCH], "0");
 }
+
+#[tokio::test]
+async fn a_chain_of_stages_has_one_history() {
+    let config = Fake::new("FROM alpine AS a\nENV A=1\nFROM a AS b\nENV B=1\nFROM b\nENV C=1\n")
+        .config()
+        .await;
+    assert_eq!(history(&config), ["+ base", "- ENV A=1", "- ENV B=1", "- ENV C=1"]);
+}

@@ -12,9 +12,9 @@ async fn a_plain_build_asks_in_this_order() {
         "solve [internal] load build definition from Dockerfile",
         "read local:dockerfile Dockerfile",
         "read local:dockerfile Dockerfile.dockerignore",
+        "resolve docker-image://docker.io/library/alpine:latest linux/amd64 ([internal] load metadata for docker.io/library/alpine:latest)",
         "solve [internal] load .dockerignore",
         "read local:context .dockerignore",
-        "resolve docker-image://docker.io/library/alpine:latest linux/amd64 ([internal] load metadata for docker.io/library/alpine:latest)",
         "solve [2/2] COPY a b",
     ];
     assert_eq!(said.calls, expected);
