@@ -1,1 +1,37 @@
-//! The harness that drives real clients against a real larderd.
+//! The harness that drives real clients against a real larderd: real processes, a real registry, real
+//! images, as root. Nothing here is a mock, but for one scripted server that speaks ill on purpose.
+//!
+//! A test starts a [`World`], writes a [`Project`], runs builds on it, and looks at what came out. What the
+//! daemon logged and what it left behind on the machine is judged when the world goes.
+
+mod backend;
+mod buildx;
+mod daemon;
+mod images;
+mod leftovers;
+mod lines;
+mod plain;
+mod program;
+mod project;
+mod registry;
+mod scripted;
+mod settings;
+mod skopeo;
+mod world;
+
+pub use backend::Backend;
+pub use buildx::{Build, BuildCommand, Buildx, RunningBuild};
+pub use daemon::{Daemon, Launch};
+pub use images::{BUSYBOX, DEBIAN};
+pub use lines::Lines;
+pub use plain::{Plain, Step};
+pub use program::{Finished, Program, Running};
+pub use project::Project;
+pub use registry::Registry;
+pub use scripted::{Answer, Asked, Scripted};
+pub use settings::Settings;
+pub use skopeo::{Archive, Entry, Image};
+pub use world::World;
+
+/// The certificates of the machine, which a step needs when it fetches over TLS.
+pub const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
