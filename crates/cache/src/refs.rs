@@ -474,6 +474,11 @@ impl ImmutableRef {
         }
     }
 
+    /// Returns when each layer was made, lowest first.
+    pub fn created(&self) -> Vec<SystemTime> {
+        self.layers().iter().map(|layer| layer.document.lock().created).collect()
+    }
+
     /// Returns what each layer is, lowest first, for people.
     pub fn descriptions(&self) -> Vec<String> {
         self.layers().iter().map(|layer| layer.document.lock().description.clone()).collect()
