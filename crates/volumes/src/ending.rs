@@ -68,6 +68,28 @@ impl Hold {
         Ok(left)
     }
 
+    /// Ends an uncontended use in place without leaving the thread; see [`Want::attempt_at_once`].
+    /// Gives the use back if it was something else.
+    ///
+    /// [`Want::attempt_at_once`]: crate::hold::Want::attempt_at_once
+    pub(crate) fn end_at_once(mut self, ending: Ending) -> Result<(), Self> {
+        let usual = matches!(ending, Ending::Outcome(Outcome::Succeeded | Outcome::Failed));
+        if !self.turn.in_place || !usual || !self.park_at_once() {
+            return Err(self);
+        }
+        self.volume.store.note_use_later(&self.volume);
+        Ok(())
+    }
+
+    fn park_at_once(&mut self) -> bool {
+        let volume = self.volume.clone();
+        let Some(gate) = volume.enter_at_once() else { return false };
+        let Some(layer) = self.turn.layer else { return false };
+        let alone = gate.turns.len() == 1 && gate.state.head == self.turn.base;
+        let root = tree::root_attributes(volume.paths.tree(layer).as_path()).ok();
+        alone && root == self.root && self.park()
+    }
+
     /// Ends a use that wrote straight into the tree of its version.
     fn end_in_place(&mut self, ending: Ending, left: &mut Leftovers) -> Result<(), VolumeError> {
         let volume = self.volume.clone();

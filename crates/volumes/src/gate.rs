@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 use filelock::{FileLock, Holder, LockError, Mode};
 use mount::HostPath;
@@ -40,8 +41,20 @@ pub(crate) struct Orphan {
 impl Volume {
     /// Enters the gate; none if there is no such volume.
     pub(crate) fn enter(&self) -> Result<Option<Gate<'_>>, VolumeError> {
+        self.enter_by(FileLock::acquire)
+    }
+
+    /// Enters the gate; none if that is not possible at once, for whatever reason.
+    pub(crate) fn enter_at_once(&self) -> Option<Gate<'_>> {
+        self.enter_by(FileLock::try_acquire).ok().flatten()
+    }
+
+    fn enter_by(
+        &self,
+        acquire: impl FnOnce(&Path, Mode, Option<&Holder>) -> Result<FileLock, LockError>,
+    ) -> Result<Option<Gate<'_>>, VolumeError> {
         let path = self.paths.gate();
-        let lock = match FileLock::acquire(path.as_path(), Mode::Exclusive, None) {
+        let lock = match acquire(path.as_path(), Mode::Exclusive, None) {
             Ok(lock) => lock,
             Err(LockError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);

@@ -47,6 +47,11 @@ impl Idle {
         self.0.lock().parked.remove(&key)
     }
 
+    /// Returns true if something is parked for a volume.
+    pub(crate) fn is_parked(&self, key: VolumeKey) -> bool {
+        self.0.lock().parked.contains_key(&key)
+    }
+
     /// Returns true if there is room to park one more.
     pub(crate) fn has_room(&self) -> bool {
         self.0.lock().parked.len() < MOST_PARKED

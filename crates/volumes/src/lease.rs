@@ -82,7 +82,11 @@ impl Leases {
     }
 
     async fn end(mut self, ending: Ending) -> Result<(), VolumeError> {
-        let (holds, store) = (std::mem::take(&mut self.holds), self.store.clone());
+        let store = self.store.clone();
+        let holds: Vec<Hold> = std::mem::take(&mut self.holds)
+            .into_iter()
+            .filter_map(|hold| hold.end_at_once(ending).err())
+            .collect();
         if holds.is_empty() {
             return Ok(());
         }

@@ -146,6 +146,9 @@ impl VolumeManager {
 
     /// Takes one volume.
     async fn take(&self, want: Arc<Want>, waits: &dyn WaitObserver) -> Result<Hold, VolumeError> {
+        if let Some(hold) = want.attempt_at_once() {
+            return Ok(hold);
+        }
         let mut hold = match self.attempt(&want, None).await? {
             Attempt::Granted(hold) => return Ok(hold),
             Attempt::Queued { hold, .. } => hold,
