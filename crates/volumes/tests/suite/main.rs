@@ -1,4 +1,5 @@
 //! The crate from outside: real directories, real overlays, real second processes.
 
+mod crash;
 mod leases;
 mod world;

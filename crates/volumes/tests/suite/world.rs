@@ -242,8 +242,31 @@ impl Tree {
 impl Drop for Tree {
     fn drop(&mut self) {
         if let Some(mountpoint) = &self.mountpoint {
-            let flags = rustix::mount::UnmountFlags::empty();
+            // Another test may be starting a process just now, with our files open in it for a moment.
+            let flags = rustix::mount::UnmountFlags::DETACH;
             rustix::mount::unmount(mountpoint.path(), flags).unwrap();
         }
     }
+}
+
+/// Starts one of this binary's tests as a second process, with a root and an errand.
+pub fn second(test: &str, root: &std::path::Path, errand: &str) -> std::process::Child {
+    #[expect(clippy::disallowed_methods, reason = "volumes of several processes need several")]
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
+        .env("VOLUMES_ROOT", root)
+        .env("VOLUMES_ERRAND", errand)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// What this process was started for, if it is a second one.
+pub fn errand() -> Option<(PathBuf, String)> {
+    #[expect(clippy::disallowed_methods, reason = "how the first process says what to do")]
+    let said = |name| std::env::var(name).ok();
+    Some((said("VOLUMES_ROOT")?.into(), said("VOLUMES_ERRAND")?))
 }
