@@ -92,14 +92,15 @@ impl Problem {
         let message = self.to_string();
         let Inner { cause, contexts, suffix, places } = *self.0;
         let base = match cause {
-            Cause::Build(error) => {
-                let mut error = error;
-                for context in &contexts {
-                    error = error.context(context);
-                }
-                // The hint comes last, and only the message can carry it.
-                if suffix.is_empty() { error } else { with_message(&error, message) }
+            // An image that does not exist is the user's mistake like any other in the file.
+            Cause::Build(error) if error.kind() == Kind::NotFound => {
+                with_message(&error, Kind::User, message)
             }
+            Cause::Build(error) if suffix.is_empty() => {
+                contexts.iter().fold(error, |error, context| error.context(context))
+            }
+            // The hint comes last, and only the message can carry it.
+            Cause::Build(error) => with_message(&error, error.kind(), message),
             Cause::Syntax(_) | Cause::Instruction(_) | Cause::Expand(_) | Cause::Lower(_) => {
                 BuildError::new(Kind::User, message)
             }
@@ -114,8 +115,8 @@ impl Problem {
     }
 }
 
-fn with_message(error: &BuildError, message: String) -> BuildError {
-    let fresh = BuildError::new(error.kind(), message);
+fn with_message(error: &BuildError, kind: Kind, message: String) -> BuildError {
+    let fresh = BuildError::new(kind, message);
     error.details().iter().cloned().fold(fresh, BuildError::with_detail)
 }
 

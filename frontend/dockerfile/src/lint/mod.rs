@@ -1,5 +1,6 @@
 //! Rules of style and of caution, and what a file says about which of them it wants to hear.
 
+pub(crate) mod caches;
 pub(crate) mod checks;
 mod config;
 mod linter;

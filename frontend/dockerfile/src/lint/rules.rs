@@ -175,3 +175,49 @@ pub(crate) static EXPOSE_INVALID_FORMAT: Rule = Rule::new(
     "https://docs.docker.com/go/dockerfile/rule/expose-invalid-format/",
     "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release",
 );
+
+/// The rule `CacheSharingUnsafe`.
+pub(crate) static CACHE_SHARING_UNSAFE: Rule = Rule::new(
+    "CacheSharingUnsafe",
+    "",
+    "A tool that does not lock its cache should not share it with concurrent builds",
+);
+
+/// The rule `CacheCleanedByApt`.
+pub(crate) static CACHE_CLEANED_BY_APT: Rule = Rule::new(
+    "CacheCleanedByApt",
+    "",
+    "Base images of Debian and Ubuntu make apt empty its cache after each run",
+);
+
+/// The rule `CacheDefeated`.
+pub(crate) static CACHE_DEFEATED: Rule = Rule::new(
+    "CacheDefeated",
+    "",
+    "A command should not empty or bypass the cache that is mounted for it",
+);
+
+/// The rule `CacheTargetUnused`.
+pub(crate) static CACHE_TARGET_UNUSED: Rule =
+    Rule::new("CacheTargetUnused", "", "A cache should be mounted where the tool writes to");
+
+/// The rule `CacheOptionsDiffer`.
+pub(crate) static CACHE_OPTIONS_DIFFER: Rule = Rule::new(
+    "CacheOptionsDiffer",
+    "",
+    "One cache should be mounted with the same options everywhere",
+);
+
+/// The rule `CacheNotMounted`.
+pub(crate) static CACHE_NOT_MOUNTED: Rule = Rule::new(
+    "CacheNotMounted",
+    "",
+    "What one command puts into a cache is not there for a command that does not mount it",
+);
+
+/// The rule `CachePlatformMixed`.
+pub(crate) static CACHE_PLATFORM_MIXED: Rule = Rule::new(
+    "CachePlatformMixed",
+    "",
+    "In a build for several platforms the id of a cache should have the platform in it",
+);

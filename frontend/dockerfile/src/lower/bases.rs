@@ -84,7 +84,7 @@ impl Bases<'_> {
                         }
                         _ => problem,
                     };
-                    problem.at(node.stage.lines)
+                    problem.at_least(node.stage.lines)
                 })?;
                 Ok::<_, Problem>((index, found))
             }

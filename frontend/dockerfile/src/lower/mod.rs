@@ -30,6 +30,7 @@ use crate::context::{IgnorePatterns, MainContext, NamedContexts, graph_mode};
 use crate::error::Problem;
 use crate::expand::Lexer;
 use crate::instruction::{Action, Instruction, Stages};
+use crate::lint::caches::KnownCaches;
 use crate::lint::checks::IgnoreFile;
 use crate::lint::{Linter, checks};
 use crate::options::Options;
@@ -312,6 +313,7 @@ fn plan_stages(
     let graph = shared.graph;
     let mut planned =
         Planned { stages: BTreeMap::new(), used: BTreeMap::new(), context: UsedPaths::default() };
+    let mut known_caches = KnownCaches::default();
     let mut done: Vec<bool> =
         graph.nodes.iter().map(|node| !node.is_stage || node.replaced).collect();
     // Images have no instructions of their own: they come first, since stages copy from them.
@@ -334,6 +336,7 @@ fn plan_stages(
             done: &done,
             used: &mut planned.used,
             context: &mut planned.context,
+            known_caches: &mut known_caches,
         };
         let evaluated = evaluate(shared, books, index, opening, inherited)?;
         planned.stages.insert(index, evaluated);

@@ -146,3 +146,53 @@ async fn warnings_point_at_the_file() {
     assert_eq!(warning.source.as_ref().unwrap().ranges[0].start.line, 2);
     assert!(!warning.detail[0].is_empty());
 }
+
+#[tokio::test]
+async fn rules_about_caches_find_what_they_are_for() {
+    for (dockerfile, expected) in [
+        (
+            "FROM debian\nRUN rm -f /etc/apt/apt.conf.d/docker-clean\nRUN --mount=type=cache,target=/var/cache/apt apt-get install -y x\n",
+            "CacheSharingUnsafe: Cache of apt at '/var/cache/apt' should have sharing=locked or sharing=private: apt does not lock it (line 3)",
+        ),
+        (
+            "FROM debian\nRUN --mount=type=cache,target=/var/cache/apt,sharing=locked apt-get install -y x\n",
+            "CacheCleanedByApt: Cache at '/var/cache/apt' stays empty unless /etc/apt/apt.conf.d/docker-clean is removed (line 2)",
+        ),
+        (
+            "FROM debian\nRUN --mount=type=cache,target=/root/.cache/pip pip install --no-cache-dir x\n",
+            "CacheDefeated: Cache at '/root/.cache/pip' is defeated by '--no-cache-dir' in the same command (line 2)",
+        ),
+        (
+            "FROM debian\nUSER app\nRUN --mount=type=cache,target=/root/.npm npm ci\n",
+            "CacheTargetUnused: Cache mounted at '/root/.npm' will not be used: the command runs as `app`, which has another home directory (line 3)",
+        ),
+        (
+            "FROM debian\nRUN --mount=type=cache,id=a,target=/a x\nRUN --mount=type=cache,id=a,target=/a,uid=1 x\n",
+            "CacheOptionsDiffer: Cache 'a' is mounted with other options than on line 2 (line 3)",
+        ),
+        (
+            "FROM debian AS a\nRUN --mount=type=cache,target=/go/pkg/mod go mod download\nFROM a\nRUN go build .\n",
+            "CacheNotMounted: Command runs go modules without the cache at '/go/pkg/mod' that an earlier command filled (line 4)",
+        ),
+        (
+            "FROM debian\nRUN --mount=type=cache,target=/x make\n",
+            "CachePlatformMixed: Cache '/x' is the same for every platform: its id should have $TARGETPLATFORM in it (line 2)",
+        ),
+    ] {
+        let base = r#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"x"}]}"#;
+        let several = if expected.starts_with("CachePlatform") {
+            "linux/amd64,linux/amd64"
+        } else {
+            "linux/amd64"
+        };
+        let build = |text: &str| {
+            Fake::new(text)
+                .image("docker.io/library/debian:latest", base)
+                .option("platform", several)
+        };
+        assert_eq!(warnings(build(dockerfile)).await, [expected], "{dockerfile}");
+        let rule = expected.split(':').next().unwrap();
+        let skipped = format!("# check=skip={rule}\n{dockerfile}");
+        assert_eq!(warnings(build(&skipped)).await, Vec::<String>::new(), "{skipped}");
+    }
+}

@@ -20,6 +20,7 @@ use super::stages::{Node, StageGraph};
 use crate::error::Problem;
 use crate::expand::{Environment, Lexer, Variables};
 use crate::instruction::{Action, Argument, Instruction};
+use crate::lint::caches::{CacheHistory, KnownCaches};
 use crate::lint::checks::IgnoreFile;
 use crate::lint::{Linter, Rule, checks, rules};
 use crate::options::Options;
@@ -83,6 +84,7 @@ pub(super) struct Inherited {
     user: String,
     arguments: Vec<Argument>,
     workdir_set: bool,
+    caches: CacheHistory,
 }
 
 /// What a stage needs from outside.
@@ -110,6 +112,8 @@ pub(super) struct Stage<'a> {
     used: &'a mut BTreeMap<usize, UsedPaths>,
     /// Paths used of the build context.
     context: &'a mut UsedPaths,
+    /// The caches of the whole file.
+    known_caches: &'a mut KnownCaches,
     index: usize,
     image: ImageConfig,
     inherited: Inherited,
@@ -135,6 +139,8 @@ pub(super) struct Books<'a> {
     pub(super) used: &'a mut BTreeMap<usize, UsedPaths>,
     /// Paths used of the build context.
     pub(super) context: &'a mut UsedPaths,
+    /// The caches of the whole file.
+    pub(super) known_caches: &'a mut KnownCaches,
 }
 
 /// Goes through a stage. `inherited` is what its parent hands on.
@@ -154,6 +160,7 @@ pub(super) fn evaluate(
         done: books.done,
         used: books.used,
         context: books.context,
+        known_caches: books.known_caches,
         index,
         image,
         inherited,

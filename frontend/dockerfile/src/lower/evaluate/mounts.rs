@@ -10,6 +10,7 @@ use super::super::{LowerError, RunError};
 use super::Stage;
 use crate::error::Problem;
 use crate::instruction::{Instruction, Mount, MountKind, Run, Sharing};
+use crate::lint::caches::{CacheOptions, CacheUse};
 use crate::path;
 
 /// The directory that carries the ownership and permissions of a cache's root.
@@ -26,6 +27,8 @@ pub(super) struct FoundMounts {
     pub(super) ssh: Vec<RunSsh>,
     /// The variables that hold secrets.
     pub(super) secret_variables: Vec<String>,
+    /// Caches, as rules look at them.
+    pub(super) caches: Vec<CacheUse>,
 }
 
 impl Stage<'_> {
@@ -43,6 +46,9 @@ impl Stage<'_> {
                 MountKind::Ssh => self.ssh(instruction, &mount, &mut found)?,
                 MountKind::Bind | MountKind::Cache | MountKind::Tmpfs => {
                     let tree = self.tree(position, which, &mount).map_err(LowerError::from)?;
+                    if mount.kind == MountKind::Cache {
+                        found.caches.push(cache_use(&flag.text, &mount, &tree));
+                    }
                     found.mounts.push(tree);
                 }
             }
@@ -171,5 +177,20 @@ impl Stage<'_> {
             dest: (!mount.target.is_empty()).then(|| mount.target.clone()),
         });
         Ok(())
+    }
+}
+
+fn cache_use(text: &str, mount: &Mount, tree: &Mounted) -> CacheUse {
+    let target = path::clean(&tree.mount.dest);
+    CacheUse {
+        text: text.to_owned(),
+        id: if mount.id.is_empty() { target.clone() } else { mount.id.clone() },
+        target,
+        read_only: mount.read_only,
+        options: CacheOptions {
+            sharing: mount.sharing,
+            owner: (mount.uid, mount.gid, mount.mode),
+            seed: (mount.from.clone(), mount.source.clone()),
+        },
     }
 }

@@ -12,6 +12,7 @@ use super::mounts::FoundMounts;
 use crate::error::Problem;
 use crate::expand::{Environment, Variables};
 use crate::instruction::{Instruction, Network, Run, Security};
+use crate::lint::caches::{self, CachedCommand};
 use crate::syntax::parse_heredoc;
 
 /// Where the file of a here-document with an interpreter line appears.
@@ -45,6 +46,7 @@ impl Stage<'_> {
         if words.is_empty() {
             return Err(LowerError::from(RunError::Empty).into());
         }
+        self.check_caches(instruction, &found, &words);
         let name = self.run_name(instruction, &command.suffix, &found);
         let history = self.run_history(&words);
         let FoundMounts { mut mounts, secrets, ssh, .. } = found;
@@ -131,6 +133,22 @@ impl Stage<'_> {
             suffix,
             script: Some(Mounted { mount, origin, permissions: None }),
         })
+    }
+
+    fn check_caches(&mut self, instruction: &Instruction, found: &FoundMounts, words: &[String]) {
+        let text = words.join(" ");
+        let command = CachedCommand {
+            caches: &found.caches,
+            text: &text,
+            user: &self.inherited.user,
+            has_home: self.inherited.env.value("HOME").is_some(),
+            multi_platform: self.shared.options.platforms.len() > 1,
+            lines: instruction.lines,
+        };
+        let findings = caches::check(command, &mut self.inherited.caches, self.known_caches);
+        for (rule, text) in findings {
+            self.warn(rule, instruction, text);
+        }
     }
 
     /// Returns the name shown. The values of secrets are not known here; that there is one is told.
