@@ -139,6 +139,11 @@ impl BuildCommand {
         self.args(["--push", "--tag", image])
     }
 
+    /// Writes the files of the result into a directory.
+    pub fn into_directory(self, path: &Path) -> Self {
+        self.arg("--output").arg(path)
+    }
+
     /// Takes the build for hanging after `limit` only.
     pub fn patiently(mut self, limit: Duration) -> Self {
         self.program = self.program.patiently(limit);
