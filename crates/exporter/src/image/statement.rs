@@ -1,0 +1,162 @@
+//! In-toto statements: what is said about a result, and of what it is said.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use digests::Digest;
+use oci::{Platform, Reference, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::json_text::{compact, indent};
+use crate::{ExportError, Statement};
+
+const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+
+/// A thing that a statement is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Subject {
+    name: String,
+    digest: BTreeMap<&'static str, String>,
+}
+
+impl Subject {
+    pub(crate) fn new(name: impl Into<String>, digests: &[Digest]) -> Self {
+        let digest = digests.iter().map(|digest| (digest.algorithm(), digest.hex())).collect();
+        Self { name: name.into(), digest }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(rename = "_type")]
+    kind: &'a str,
+    predicate_type: &'a str,
+    subject: Vec<Subject>,
+    predicate: &'a RawValue,
+}
+
+/// Returns the document of a statement about `subjects`, on one line.
+pub(crate) fn document(
+    statement: &Statement,
+    subjects: &[Subject],
+) -> Result<Vec<u8>, ExportError> {
+    let predicate = if statement.predicate.is_empty() { b"null" } else { &statement.predicate[..] };
+    let predicate: &RawValue = serde_json::from_slice(predicate).map_err(|error| {
+        let kind = &statement.predicate_type;
+        ExportError::Result(format!("invalid attestation of type `{kind}`: {error}"))
+    })?;
+    let others = statement.subjects.iter();
+    let others = others
+        .map(|(name, digests)| Subject::new(if name.is_empty() { "_" } else { name }, digests));
+    let document = Document {
+        kind: STATEMENT_TYPE,
+        predicate_type: &statement.predicate_type,
+        subject: subjects.iter().cloned().chain(others).collect(),
+        predicate,
+    };
+    let encoded = json::encode(&document).map_err(ExportError::during("write attestation"))?;
+    Ok(compact(&encoded))
+}
+
+/// Returns the same document on many lines.
+pub(crate) fn indented(
+    statement: &Statement,
+    subjects: &[Subject],
+) -> Result<Vec<u8>, ExportError> {
+    document(statement, subjects).map(|document| indent(&document))
+}
+
+/// Returns the package URL of an image for a platform:
+/// `pkg:docker/team/app@v1?platform=linux%2Famd64`.
+pub(crate) fn package_url(image: &Reference, platform: &Platform) -> String {
+    let familiar = image.familiar();
+    let tag = image.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    let digest = image.digest().map(|digest| format!("@{digest}")).unwrap_or_default();
+    let name = familiar.strip_suffix(&format!("{tag}{digest}")).unwrap_or(&familiar);
+    let name: Vec<String> = name.split('/').map(escape).collect();
+    let mut url = format!("pkg:docker/{}", name.join("/"));
+    // Writing to a string cannot fail.
+    if let Some(tag) = image.tag() {
+        let _ = write!(url, "@{tag}");
+    }
+    let digest = image.digest().map(|digest| format!("digest={}", escape(&digest.to_string())));
+    let platform = format!("platform={}", escape(&platform.clone().normalized().short()));
+    let qualifiers: Vec<String> = digest.into_iter().chain([platform]).collect();
+    let _ = write!(url, "?{}", qualifiers.join("&"));
+    url
+}
+
+/// Escapes what has a meaning in a URL.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn images_have_package_urls() {
+        let amd64 = Platform::new("linux", "amd64");
+        let arm = Platform::new("linux", "arm");
+        let digest = Digest::of("x");
+        let with_digest = format!("localhost:5000/a/b@{digest}");
+        let escaped = format!("digest=sha256%3A{}", digest.hex());
+        for (name, platform, expected) in [
+            ("busybox", &amd64, "pkg:docker/busybox@latest?platform=linux%2Famd64".to_owned()),
+            (
+                "moby/buildkit:v1",
+                &arm,
+                "pkg:docker/moby/buildkit@v1?platform=linux%2Farm%2Fv7".to_owned(),
+            ),
+            (
+                with_digest.as_str(),
+                &amd64,
+                format!("pkg:docker/localhost%3A5000/a/b?{escaped}&platform=linux%2Famd64"),
+            ),
+        ] {
+            let reference = Reference::parse(name).unwrap();
+            assert_eq!(package_url(&reference, platform), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_about_its_subjects() {
+        let statement = Statement {
+            predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
+            predicate: Bytes::from_static(br#"{ "z": "<a b>", "a": [] }"#),
+            path: "provenance.json".to_owned(),
+            inline_only: false,
+            subjects: vec![(String::new(), vec![Digest::of("raw")])],
+        };
+        let subject = Subject::new("pkg:docker/x", &[Digest::of("image")]);
+        let document = String::from_utf8(document(&statement, &[subject]).unwrap()).unwrap();
+        let expected = format!(
+            concat!(
+                r#"{{"_type":"https://in-toto.io/Statement/v1","#,
+                r#""predicateType":"https://slsa.dev/provenance/v1","#,
+                r#""subject":[{{"name":"pkg:docker/x","digest":{{"sha256":"{}"}}}},"#,
+                r#"{{"name":"_","digest":{{"sha256":"{}"}}}}],"#,
+                r#""predicate":{{"z":"\u003ca b\u003e","a":[]}}}}"#
+            ),
+            Digest::of("image").hex(),
+            Digest::of("raw").hex(),
+        );
+        assert_eq!(document, expected);
+        let broken = Statement { predicate: Bytes::from_static(b"{"), ..statement };
+        let error = indented(&broken, &[]).unwrap_err();
+        assert!(error.to_string().contains("https://slsa.dev/provenance/v1"), "{error}");
+    }
+}
