@@ -123,7 +123,7 @@ pub enum ConfigError {
         /// As written.
         port: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// A part of a port that is none.
     #[error("invalid {part}: {text}")]

@@ -89,7 +89,7 @@ async fn mistakes_are_told_with_their_lines() {
         ),
         ("FROM alpine\nENV A=${B:?tell}\n", "failed to process \"${B:?tell}\": B: tell", vec![2]),
         ("FROM alpine\nSTOPSIGNAL FOO\n", "invalid signal: FOO", vec![2]),
-        ("FROM alpine\nEXPOSE 80/foo\n", "invalid proto: foo", vec![2]),
+        ("FROM alpine\nEXPOSE 80/foo\n", "invalid port: \"80/foo\": invalid proto: foo", vec![2]),
         ("FROM alpine\nRUN []\n", "arguments are required", vec![2]),
     ] {
         let target = if dockerfile.contains("AS first") { "first" } else { "" };

@@ -2,6 +2,7 @@
 //! the graphs and documents that come out are kept as readable snapshots.
 
 mod contexts;
+mod corpus;
 mod errors;
 mod fake;
 mod graphs;

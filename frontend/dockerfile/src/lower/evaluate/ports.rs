@@ -22,18 +22,15 @@ pub(super) fn parse(text: &str) -> Result<Ports, ConfigError> {
         Some((host, port)) => (host, port),
     };
     let (ip, host_port) = host.rsplit_once(':').unwrap_or(("", host));
-    let invalid = |reason| ConfigError::Port { port: text.to_owned(), reason };
+    let invalid = |reason: String| ConfigError::Port { port: text.to_owned(), reason };
     let (range, protocol) = address.split_once('/').unwrap_or((address, ""));
     if range.is_empty() {
-        return Err(invalid("no port specified"));
+        return Err(invalid("no port specified".to_owned()));
     }
     let lower = match protocol.to_lowercase() {
         empty if empty.is_empty() => "tcp".to_owned(),
         known if matches!(known.as_str(), "tcp" | "udp" | "sctp") => known,
-        _ => {
-            let (part, text) = ("proto", protocol.to_owned());
-            return Err(ConfigError::PortPart { part, text });
-        }
+        _ => return Err(invalid(format!("invalid proto: {protocol}"))),
     };
     let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
     if !ip.is_empty() && bare.parse::<IpAddr>().is_err() {
@@ -88,7 +85,7 @@ mod tests {
     fn mistakes_are_named() {
         for (text, expected) in [
             ("/tcp", "invalid port: \"/tcp\": no port specified"),
-            ("80/foo", "invalid proto: foo"),
+            ("80/foo", "invalid port: \"80/foo\": invalid proto: foo"),
             ("x", "invalid containerPort: x"),
             ("90-80", "invalid containerPort: 90-80"),
             ("70000", "invalid containerPort: 70000"),
