@@ -20,11 +20,24 @@ use crate::{Step, VolumeError, usage};
 /// How long others may have to wait at the gate for a bit of settling.
 const BIT: Duration = Duration::from_millis(1);
 
+/// What to do while somebody else publishes or settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// Leave it to them, or to another time.
+    GiveWay,
+    /// Wait until they are done.
+    Wait,
+}
+
 /// Puts layers of `volume` together until its head has no more than it should, or somebody comes.
 /// Returns what is to be deleted.
-pub(crate) fn settle(volume: &Volume) -> Result<Vec<HostPath>, VolumeError> {
+pub(crate) fn settle(volume: &Volume, haste: Haste) -> Result<Vec<HostPath>, VolumeError> {
     let publisher = volume.paths.publisher();
-    let _publisher = match FileLock::try_acquire(publisher.as_path(), Mode::Exclusive, None) {
+    let acquire = match haste {
+        Haste::GiveWay => FileLock::try_acquire,
+        Haste::Wait => FileLock::acquire,
+    };
+    let _publisher = match acquire(publisher.as_path(), Mode::Exclusive, None) {
         Ok(lock) => lock,
         // Whoever publishes will think of settling afterwards.
         Err(LockError::Held { .. }) => return Ok(Vec::new()),

@@ -35,7 +35,7 @@ pub(crate) fn sweep(store: &Arc<Store>) -> Result<(), VolumeError> {
 }
 
 fn sweep_volume(store: &Arc<Store>, volume: &Volume) -> Result<(), VolumeError> {
-    let mut tidying = Tidying::new(store.clone());
+    let mut tidying = Tidying::new(store.clone()).thorough();
     let mut orphans = Vec::new();
     if let Some(mut gate) = volume.enter()? {
         if gate.bury(&mut orphans)? {

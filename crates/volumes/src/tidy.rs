@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use mount::HostPath;
 
+use crate::Outcome;
 use crate::ending::Ending;
 use crate::gate::Orphan;
 use crate::hold::Hold;
+use crate::settle::{self, Haste};
 use crate::store::{Store, Volume};
-use crate::{Outcome, settle};
 
 /// Work for later.
 #[derive(Debug)]
@@ -17,11 +18,19 @@ pub(crate) struct Tidying {
     trash: Vec<HostPath>,
     adopted: Vec<Hold>,
     deep: Vec<Volume>,
+    haste: Haste,
 }
 
 impl Tidying {
+    /// Returns work that gives way to others.
     pub(crate) const fn new(store: Arc<Store>) -> Self {
-        Self { store, trash: Vec::new(), adopted: Vec::new(), deep: Vec::new() }
+        let haste = Haste::GiveWay;
+        Self { store, trash: Vec::new(), adopted: Vec::new(), deep: Vec::new(), haste }
+    }
+
+    /// Returns the same work, to be done when it is called for and not another time.
+    pub(crate) fn thorough(self) -> Self {
+        Self { haste: Haste::Wait, ..self }
     }
 
     pub(crate) fn add(
@@ -71,7 +80,7 @@ impl Tidying {
             }
         }
         for volume in std::mem::take(&mut self.deep) {
-            match settle::settle(&volume) {
+            match settle::settle(&volume, self.haste) {
                 Ok(trash) => self.trash.extend(trash),
                 Err(error) => tracing::warn!(volume.id = %volume.key,
                     error = &error as &dyn std::error::Error, "layers were not put together"),

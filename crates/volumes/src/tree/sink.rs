@@ -47,16 +47,27 @@ pub(crate) fn sink(
         Below::Nothing => None,
         Below::Layers(path) => Some(entry::open_root(path)?),
     };
-    sink_directory(&upper, &lower, scratch.as_ref(), pace)
+    sink_directory(&upper, &lower, false, scratch.as_ref(), pace)
 }
 
+/// `hides` says that the upper directory shows nothing of the lower one, whatever is in it.
 fn sink_directory(
     upper: &OwnedFd,
     lower: &OwnedFd,
+    hides: bool,
     scratch: Option<&OwnedFd>,
     pace: &mut Pace<'_>,
 ) -> io::Result<()> {
-    for name in entry::names(upper)? {
+    let names = entry::names(upper)?;
+    if hides {
+        let kept: HashSet<_> = names.iter().collect();
+        for hidden in entry::names(lower)? {
+            if !kept.contains(&hidden) {
+                entry::remove(lower, &hidden)?;
+            }
+        }
+    }
+    for name in names {
         pace()?;
         let Some(stat) = entry::look(upper, &name)? else { continue };
         let below = entry::look(lower, &name)?;
@@ -66,7 +77,9 @@ fn sink_directory(
             Kind::Directory => {
                 let inner = entry::open_directory(upper, &name)?;
                 let target = make_directory(&inner, lower, &name, below.as_ref(), scratch)?;
-                sink_directory(&inner, &target, scratch, pace)?;
+                // A directory below an opaque one is not marked, and hides no less.
+                let hides = hides || entry::is_opaque(&inner)?;
+                sink_directory(&inner, &target, hides, scratch, pace)?;
             }
         }
     }
@@ -117,15 +130,6 @@ fn make_directory(
     refuse_elsewhere(&entry::through(inner))?;
     let opaque = entry::is_opaque(inner)?;
     match (below.map(entry::kind), scratch) {
-        (Some(Kind::Directory), _) if opaque => {
-            let kept: HashSet<_> = entry::names(inner)?.into_iter().collect();
-            let directory = entry::open_directory(lower, name)?;
-            for hidden in entry::names(&directory)? {
-                if !kept.contains(&hidden) {
-                    entry::remove(&directory, &hidden)?;
-                }
-            }
-        }
         (Some(Kind::Directory), _) => {}
         // A file or a whiteout hides what is further below, and so must the directory in its place,
         // from the first instant.

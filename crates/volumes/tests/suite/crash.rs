@@ -111,10 +111,14 @@ async fn perform(manager: &VolumeManager, deed: Deed) -> Result<(), volumes::Vol
         Deed::Merge => {
             let lease = manager.acquire(wanted.clone(), &Unobserved).await?;
             write(&lease);
-            let other = manager.acquire(wanted, &Unobserved).await?;
-            mounted(&other.mount(0).unwrap()).write("a", "0");
-            other.finish(Outcome::Succeeded).await?;
-            lease.finish(Outcome::Succeeded).await
+            let other = async {
+                let other = manager.acquire(wanted, &Unobserved).await?;
+                mounted(&other.mount(0).unwrap()).write("a", "0");
+                other.finish(Outcome::Succeeded).await
+            };
+            let other = other.await;
+            let merged = lease.finish(Outcome::Succeeded).await;
+            other.and(merged)
         }
         Deed::Fresh => {
             wanted.mounts[0].fresh = true;

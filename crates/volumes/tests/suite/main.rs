@@ -2,4 +2,5 @@
 
 mod crash;
 mod leases;
+mod trees;
 mod world;
