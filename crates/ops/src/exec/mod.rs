@@ -18,6 +18,7 @@ use executor::{
 };
 use llb::{ExecOp, NetMode, SecurityMode, Vertex};
 use mount::GuestPath;
+use parking_lot::Mutex;
 use progress::LogStream;
 use solver::{CacheMap, Op, OpContext, OpError};
 use tokio::sync::mpsc;
@@ -82,10 +83,14 @@ impl Op<ImmutableRef> for ExecOperation {
         let preparer = Preparer { services, context, op, inputs: &inputs, cwd: &cwd };
         let env = self.environment(context).await?;
         let mut prepared = preparer.prepare().await?;
-        let leases = prepared.leases.take();
-        let spec = self.spec(&mut prepared, cwd, env)?;
+        let mut spec = self.spec(&mut prepared, cwd, env)?;
+        // The executor holds everything the process works on until nothing of it is left, however it
+        // ends: if this future is dropped, what was written is let go only then.
+        let held = Arc::new(Mutex::new(Some(prepared)));
+        spec.held.hold(held.clone());
         let status = self.run(context, spec).await;
-        if let Some(leases) = leases {
+        let Some(mut prepared) = held.lock().take() else { return Err(OpError::cancelled()) };
+        if let Some(leases) = prepared.leases.take() {
             let outcome = match &status {
                 Ok(ExitStatus::Code(0)) => Outcome::Succeeded,
                 Ok(ExitStatus::Code(_)) => Outcome::Failed,
