@@ -18,7 +18,9 @@ use crate::context::{DockerfileSource, IgnorePatterns, read_dockerfile};
 use crate::error::Problem;
 use crate::instruction::{Stages, read_stages};
 use crate::lint::{LintConfig, LintWarning, Linter};
-use crate::lower::{LowerError, Lowered, Request, StageError, graph_platform, lower};
+use crate::lower::{
+    LowerError, Lowered, Request, StageError, default_platform, graph_platform, lower,
+};
 use crate::options::Options;
 use crate::subrequest;
 use crate::syntax::{Document, Lines, check_directive, detect_syntax, parse};
@@ -308,7 +310,7 @@ fn encode(image: ImageConfig) -> Result<Bytes, BuildError> {
 fn native_platforms(bridge: &dyn Bridge) -> Vec<Platform> {
     let first = bridge.workers().into_iter().next();
     let platforms = first.map(|worker| worker.platforms).unwrap_or_default();
-    if platforms.is_empty() { vec![Platform::new("linux", "amd64")] } else { platforms }
+    if platforms.is_empty() { vec![default_platform()] } else { platforms }
 }
 
 fn platform_entry(platform: &Platform, image: &ImageConfig) -> PlatformEntry {

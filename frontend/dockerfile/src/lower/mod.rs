@@ -154,8 +154,9 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
     finish(request, &shared, planned, target, ignore_patterns)
 }
 
-fn default_platform() -> Platform {
-    Platform::new("linux", "amd64")
+/// Returns the platform of a daemon that does not say what it builds for.
+pub(crate) fn default_platform() -> Platform {
+    Platform::new("linux", std::env::consts::ARCH)
 }
 
 fn global_arguments(

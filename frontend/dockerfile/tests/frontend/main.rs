@@ -10,3 +10,4 @@ mod images;
 mod lint;
 mod questions;
 mod render;
+mod robust;
