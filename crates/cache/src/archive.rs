@@ -6,11 +6,12 @@
 use std::io::{self, Write};
 
 use bytes::{Bytes, BytesMut};
+use content::Reader;
 use digests::{DiffId, Digest};
 use futures::future::try_join_all;
-use mount::MountSource;
+use mount::{HostPath, MountSource};
 use oci::{Descriptor, media};
-use snapshot::{Compression, WriteOptions, Written};
+use snapshot::{Compression, View, WriteOptions};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -109,24 +110,24 @@ impl Refs {
         options: ArchiveOptions,
     ) -> Result<Descriptor, CacheError> {
         let view = self.snapshotter().view(std::slice::from_ref(&layer.key)).await?;
-        let MountSource::Bind(directory) = view.mount().source.clone() else {
-            return Err(CacheError::from_error(io::Error::other(
-                "a single layer is not a directory",
-            )));
+        let origin = match self.other_archive(&layer, options).await? {
+            Some((blob, diff_id)) => Origin::Archive(blob, diff_id),
+            None => Origin::Directory(directory_of(&view)?),
         };
-        let (sender, mut receiver) = mpsc::channel(8);
-        let write = move || -> Result<Written, CacheError> {
+        let (sender, receiver) = mpsc::channel(8);
+        let write = move || -> Result<DiffId, CacheError> {
             let sink = ChunkWriter { sender, gathered: BytesMut::with_capacity(CHUNK) };
             let mut compressor =
                 snapshot::compress(sink, options.compression).map_err(CacheError::from_error)?;
-            let archive = WriteOptions { newest: options.newest };
-            let written = snapshot::write_layer(&directory, &mut compressor, archive)?;
+            let diff_id = origin.write(&mut compressor, options)?;
             let mut sink = compressor.finish().map_err(CacheError::from_error)?;
             sink.flush().map_err(CacheError::from_error)?;
-            Ok(written)
+            Ok(diff_id)
         };
         let mut ingest = self.content().ingest(None, None).await?;
         let take = async {
+            // Owned here, so that the writer hears of it when the store refuses.
+            let mut receiver = receiver;
             while let Some(chunk) = receiver.recv().await {
                 ingest.write(chunk).await?;
             }
@@ -135,17 +136,83 @@ impl Refs {
         let (written, ingest) = tokio::join!(tasks::blocking("write layer", write), take);
         // If the store refused, the writer failed only because nobody listened any more.
         let ingest = ingest?;
-        let written = written??;
+        let diff_id = written??;
         let (digest, size) = ingest.commit().await?;
         let blob = Descriptor::new(kind(options.compression).oci_layer(), digest, size);
         if options.newest.is_none() {
-            let mut document = layer.document.lock();
-            document.diff_id = Some(written.diff_id);
-            document.blobs.retain(|other| other.digest != digest);
-            document.blobs.push(blob.clone());
-            self.put(&layer.key, &document);
+            self.remember(&layer, &blob, diff_id);
         }
-        Ok(with_diff_id(blob, written.diff_id))
+        Ok(with_diff_id(blob, diff_id))
+    }
+
+    fn remember(&self, layer: &Layer, blob: &Descriptor, diff_id: DiffId) {
+        let mut document = layer.document.lock();
+        if document.diff_id.is_some_and(|known| known != diff_id) {
+            // The earlier archives are gone, and packed the same files differently.
+            document.blobs.clear();
+        }
+        document.diff_id = Some(diff_id);
+        document.blobs.retain(|other| other.digest != blob.digest);
+        document.blobs.push(blob.clone());
+        self.put(&layer.key, &document);
+    }
+
+    /// Returns an archive with another compression: packed again, the files of a layer would get
+    /// another digest than the one by which images know it.
+    async fn other_archive(
+        &self,
+        layer: &Layer,
+        options: ArchiveOptions,
+    ) -> Result<Option<(Reader, DiffId)>, CacheError> {
+        let (blobs, diff_id) = {
+            let document = layer.document.lock();
+            (document.blobs.clone(), document.diff_id)
+        };
+        let Some(diff_id) = diff_id.filter(|_| options.newest.is_none()) else { return Ok(None) };
+        for blob in blobs {
+            if self.content().contains(&blob.digest).await? {
+                return Ok(Some((self.content().open(&blob.digest).await?, diff_id)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What an archive is made from.
+enum Origin {
+    /// The layer's files.
+    Directory(HostPath),
+    /// An archive with another compression, and its uncompressed digest.
+    Archive(Reader, DiffId),
+}
+
+impl Origin {
+    fn write(self, target: &mut impl Write, options: ArchiveOptions) -> Result<DiffId, CacheError> {
+        match self {
+            Self::Directory(directory) => {
+                let archive = WriteOptions { newest: options.newest };
+                Ok(snapshot::write_layer(&directory, target, archive)?.diff_id)
+            }
+            Self::Archive(blob, diff_id) => {
+                let archive = snapshot::decompress(blob.into_read());
+                let mut archive = archive.map_err(CacheError::from_error)?;
+                io::copy(&mut archive, target).map_err(CacheError::from_error)?;
+                Ok(diff_id)
+            }
+        }
+    }
+}
+
+/// Returns the directory that holds the one layer of a view.
+fn directory_of(view: &View) -> Result<HostPath, CacheError> {
+    match &view.mount().source {
+        MountSource::Bind(directory) => Ok(directory.clone()),
+        // A layer that removes files is shown over nothing: it lies on top.
+        MountSource::Overlay { lower, upper: None } if !lower.is_empty() => Ok(lower[0].clone()),
+        other => {
+            let text = format!("a single layer has an unexpected mount {other:?}");
+            Err(CacheError::from_error(io::Error::other(text)))
+        }
     }
 }
 
