@@ -14,15 +14,19 @@ use std::io::{self, Read as _};
 use std::ops::Bound;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use digests::{Digest, StableHasher};
 use mount::{GuestPath, RootDir};
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 
 /// How deep a tree may be. Deeper ones exist only to do harm.
 const MAX_DEPTH: usize = 1024;
+
+/// How many links are followed on the way to a file, as by the kernel.
+const MAX_LINKS: usize = 40;
 
 /// The digests known of one tree.
 #[derive(Debug, Default)]
@@ -40,8 +44,10 @@ impl Checksums {
         if let Some(digest) = self.get(path.as_path()) {
             return Ok(digest);
         }
-        let Some((directory, name)) = tree.parent_of(path)? else {
-            let root = tree.open_dir(path)?;
+        // By its real place: a change is told by that, whatever links lead there.
+        let path = without_links(tree, path)?;
+        let Some((directory, name)) = tree.parent_of(&path)? else {
+            let root = tree.open_dir(&path)?;
             let digest = self.children(root.as_fd(), &mut PathBuf::from("/"), 0)?;
             self.known.lock().insert(PathBuf::from("/"), digest);
             return Ok(digest);
@@ -71,7 +77,7 @@ impl Checksums {
         self.known.lock().clear();
     }
 
-    fn get(&self, path: &std::path::Path) -> Option<Digest> {
+    fn get(&self, path: &Path) -> Option<Digest> {
         self.known.lock().get(path).copied()
     }
 
@@ -134,6 +140,44 @@ impl Checksums {
     }
 }
 
+/// Returns `path` with the links on the way to its last component followed.
+fn without_links(tree: &RootDir, path: &GuestPath) -> io::Result<GuestPath> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(path.clone());
+    };
+    let way = if parent.is_root() { ".".as_ref() } else { parent.relative() };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(tree.as_fd(), way, flags, Mode::empty(), resolve) {
+        Ok(_) => return Ok(path.clone()),
+        Err(Errno::LOOP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let parts =
+        |path: &Path| path.components().map(|part| part.as_os_str().to_owned()).rev().collect();
+    let mut left: Vec<OsString> = parts(parent.as_path());
+    let (mut real, mut links) = (GuestPath::root(), 0);
+    while let Some(part) = left.pop() {
+        let next = real.join(&part).map_err(io::Error::other)?;
+        let stat = tree.symlink_stat(&next)?;
+        let Some((directory, name)) = tree.parent_of(&next)? else {
+            real = next;
+            continue;
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            real = next;
+            continue;
+        }
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let target = rustix::fs::readlinkat(&directory, name, Vec::new())?;
+        left.extend(parts(Path::new(OsStr::from_bytes(target.as_bytes()))));
+    }
+    real.join(name).map_err(io::Error::other)
+}
+
 fn open(directory: BorrowedFd<'_>, name: &OsStr, more: OFlags) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
     Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
@@ -172,9 +216,13 @@ fn content_digest(file: OwnedFd, stat: &Stat) -> io::Result<Digest> {
 
 /// Feeds the attributes that belong to a file's meaning, sorted by name.
 fn feed_xattrs(hasher: &mut StableHasher, file: BorrowedFd<'_>) -> io::Result<()> {
-    use rustix::io::Errno;
-    let mut buffer = [0_u8; 4096];
-    let count = match rustix::fs::flistxattr(file, &mut buffer[..]) {
+    let mut buffer = vec![0_u8; 512];
+    let mut listed = rustix::fs::flistxattr(file, &mut buffer[..]);
+    if listed == Err(Errno::RANGE) {
+        buffer.resize(64 << 10, 0);
+        listed = rustix::fs::flistxattr(file, &mut buffer[..]);
+    }
+    let count = match listed {
         Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             hasher.feed(&0_u64);
             return Ok(());
