@@ -14,6 +14,7 @@ use oci::Descriptor;
 use snapshot::{Applied, LayerKey};
 
 use crate::document::LayerDocument;
+use crate::refs::Layer;
 use crate::{CacheError, ImmutableRef, LayerInfo, Refs};
 
 /// A layer of an image, as its manifest and its configuration describe it.
@@ -79,14 +80,10 @@ impl Refs {
             let lower = wanted[..index].to_vec();
             self.image_layer(one.clone(), lower, source.clone(), info.clone())
         });
-        try_join_all(all).await?;
-        let keys: Vec<LayerKey> = wanted.iter().map(Wanted::key).collect();
-        let found = self.get(&keys);
-        found.ok_or_else(|| {
-            CacheError::from_error(std::io::Error::other(
-                "a layer of the image was removed while the others were unpacked; build again",
-            ))
-        })
+        // Each is held from the moment it is there, so that none is removed while others are unpacked.
+        let image = ImmutableRef::of_layers(try_join_all(all).await?);
+        self.used(&image);
+        Ok(image)
     }
 
     async fn image_layer(
@@ -95,10 +92,10 @@ impl Refs {
         lower: Vec<Wanted>,
         source: Arc<dyn LayerSource>,
         info: LayerInfo,
-    ) -> Result<(), CacheError> {
+    ) -> Result<Arc<Layer>, CacheError> {
         let key = wanted.key();
-        if self.inner().layers.lock().contains_key(&key) {
-            return Ok(());
+        if let Some(layer) = self.inner().layers.lock().get(&key) {
+            return Ok(layer.clone());
         }
         let refs = self.clone();
         let extract = move |_| async move { refs.extract(wanted, lower, source, info).await };
@@ -111,8 +108,12 @@ impl Refs {
         lower: Vec<Wanted>,
         source: Arc<dyn LayerSource>,
         info: LayerInfo,
-    ) -> Result<(), CacheError> {
+    ) -> Result<Arc<Layer>, CacheError> {
         let key = wanted.key();
+        // It may have come since we looked.
+        if let Some(layer) = self.inner().layers.lock().get(&key) {
+            return Ok(layer.clone());
+        }
         let blob = wanted.layer.blob.clone();
         if !self.content().contains(&blob.digest).await? {
             source.fetch(&blob).await?;
@@ -127,9 +128,9 @@ impl Refs {
         document.diff_id = Some(wanted.layer.diff_id);
         document.chain = Some(wanted.chain);
         document.blobs = vec![blob.clone()];
-        self.insert(key, document);
+        let layer = self.insert(key, document);
         source.progress(&blob, LayerPhase::Extracted);
-        Ok(())
+        Ok(layer)
     }
 
     /// The type is spelled out because the extraction of a layer may end up here again.
@@ -145,7 +146,10 @@ impl Refs {
 
     /// Unpacks a layer's archive and returns its size on disk in bytes.
     async fn apply(&self, wanted: &Wanted, below: &ImmutableRef) -> Result<u64, CacheError> {
+        // The name of an image's layer comes again: one that is being removed has to be gone first.
+        let removals = self.inner().removals.read().await;
         let ingest = self.snapshotter().ingest(wanted.key()).await?;
+        drop(removals);
         let archive = self.content().open(&wanted.layer.blob.digest).await?.into_read();
         let directory = ingest.directory().clone();
         let view = if below.is_empty() { None } else { Some(self.view(below).await?) };

@@ -130,7 +130,12 @@ impl CacheIndex {
 
     fn add_links(&self, tables: &mut Tables, record: &NewRecord) {
         for link in tables.surplus_links(record.key) {
-            self.0.refs.meta().delete(Table::Links, link.digest().as_bytes());
+            match tables.links.get(&link) {
+                Some(keys) => {
+                    self.0.refs.meta().put(Table::Links, link.digest().as_bytes(), bytes_of(keys));
+                }
+                None => self.0.refs.meta().delete(Table::Links, link.digest().as_bytes()),
+            }
         }
         for link in &record.links {
             if tables.link(*link, record.key) {
@@ -168,20 +173,20 @@ impl Tables {
         }
     }
 
-    /// Forgets the oldest links to `key` over the limit; returns those that now lead nowhere.
+    /// Forgets the oldest links to `key` over the limit; returns those that changed.
     fn surplus_links(&mut self, key: KeyId) -> Vec<LinkKey> {
         let Some(links) = self.links_to.get_mut(&key) else { return Vec::new() };
         let surplus = links.len().saturating_sub(LINKS_PER_RESULT);
-        let mut gone = Vec::new();
+        let mut changed = Vec::new();
         for link in links.drain(..surplus) {
             let Some(keys) = self.links.get_mut(&link) else { continue };
             keys.retain(|other| *other != key);
             if keys.is_empty() {
                 self.links.remove(&link);
-                gone.push(link);
             }
+            changed.push(link);
         }
-        gone
+        changed
     }
 
     /// Makes `link` lead to `key` first; returns false if it does already.
@@ -193,7 +198,11 @@ impl Tables {
         let was_there = keys.contains(&key);
         keys.retain(|other| *other != key);
         keys.insert(0, key);
-        keys.truncate(RESULTS_PER_LINK);
+        for dropped in keys.split_off(keys.len().min(RESULTS_PER_LINK)) {
+            if let Some(links) = self.links_to.get_mut(&dropped) {
+                links.retain(|other| *other != link);
+            }
+        }
         if !was_there {
             self.links_to.entry(key).or_default().push(link);
         }

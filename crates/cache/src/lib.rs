@@ -8,6 +8,7 @@
 mod archive;
 mod checksum;
 mod collector;
+mod combine;
 mod document;
 mod error;
 mod image;
@@ -16,6 +17,7 @@ mod local;
 mod meta;
 mod prune;
 mod refs;
+mod removal;
 
 pub use archive::{ArchiveOptions, LayerArchive};
 pub use checksum::Checksums;

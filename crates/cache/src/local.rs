@@ -4,7 +4,7 @@
 //! takes it, syncs into it, and holds it for as long as it may read from it; then it is free for the
 //! next. Two builds at once with the same key get two directories.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -113,7 +113,7 @@ impl LocalTrees {
     /// Marks free directories as such in a list that was made from the layers: only the pool holds
     /// them.
     pub(crate) fn correct(&self, records: &mut [UsageRecord]) {
-        let free: Vec<String> = self.free().iter().map(ToString::to_string).collect();
+        let free: HashSet<String> = self.free().iter().map(ToString::to_string).collect();
         for record in records.iter_mut().filter(|record| record.kind == RecordKind::LocalSource) {
             record.in_use = !free.contains(&record.id);
         }
@@ -127,14 +127,15 @@ impl LocalTrees {
         let found = {
             let mut free = self.0.free.lock();
             free.values_mut().find_map(|list| {
-                let at = list.iter().position(|kept| kept.layer.key == *key)?;
+                // Held by the table and by us; a third one is just counting its size.
+                let unused = |kept: &Kept| Arc::strong_count(&kept.layer) == 2;
+                let at = list.iter().position(|kept| kept.layer.key == *key && unused(kept))?;
                 Some(list.remove(at))
             })
         };
         let Some(Kept { layer, active, .. }) = found else { return Ok(false) };
         drop(layer);
-        active.keep().await?;
-        self.0.refs.remove(key).await
+        self.0.refs.remove_after(key, Some(active)).await
     }
 
     /// Closes all free directories, at the end of the program.

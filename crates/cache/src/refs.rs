@@ -20,13 +20,10 @@ use tasks::Flight;
 use crate::checksum::Checksums;
 use crate::document::LayerDocument;
 use crate::local::LocalTree;
-use crate::{CacheError, LayerInfo, MetaStore, RecordKind, Table, UsageRecord};
+use crate::{CacheError, LayerInfo, MetaStore, Table, UsageRecord};
 
 /// How many trees' checksums are remembered.
 const CHECKSUM_TREES: usize = 64;
-
-/// A stack higher than this is flattened before something is built on it: the kernel shows 500.
-const HIGHEST_STACK: usize = 450;
 
 /// The table of layers. Clones share it.
 #[derive(Debug, Clone)]
@@ -40,7 +37,9 @@ pub(crate) struct Inner {
     // Held for a look or a change in memory only, never over an await.
     pub(crate) layers: Mutex<HashMap<LayerKey, Arc<Layer>>>,
     /// One extraction per layer of an image at a time.
-    pub(crate) extractions: Flight<LayerKey, Result<(), CacheError>>,
+    pub(crate) extractions: Flight<LayerKey, Result<Arc<Layer>, CacheError>>,
+    /// Written while a layer is removed, read where one of the same name may be made again.
+    pub(crate) removals: tokio::sync::RwLock<()>,
     /// One archive per layer and compression at a time.
     pub(crate) archives: Flight<(LayerKey, String), Result<Descriptor, CacheError>>,
     checksums: Mutex<RecentChecksums>,
@@ -112,6 +111,7 @@ impl Refs {
             meta,
             layers: Mutex::new(layers),
             extractions: Flight::default(),
+            removals: tokio::sync::RwLock::default(),
             archives: Flight::default(),
             checksums: Mutex::default(),
         })))
@@ -141,11 +141,9 @@ impl Refs {
         let layers = self.0.layers.lock();
         let stack: Option<Vec<_>> = keys.iter().map(|key| layers.get(key).cloned()).collect();
         drop(layers);
-        let stack = stack?;
-        if let Some(top) = stack.last() {
-            self.touch(top);
-        }
-        Some(ImmutableRef(Kind::Stack(stack.into())))
+        let tree = ImmutableRef::of_layers(stack?);
+        self.used(&tree);
+        Some(tree)
     }
 
     /// Returns the stack of `top` and all it was made over; none if a layer is gone. Counts as use.
@@ -165,6 +163,18 @@ impl Refs {
             self.touch(top);
         }
         Some(ImmutableRef::of_layers(stack))
+    }
+
+    /// Notes that a build uses a tree. What lies below a layer because that was made over it is kept by
+    /// it; what lies there because trees were merged has to be told.
+    pub(crate) fn used(&self, tree: &ImmutableRef) {
+        let above = tree.layers().iter().skip(1).map(Some).chain([None]);
+        for (layer, above) in tree.layers().iter().zip(above) {
+            let parent = above.and_then(|above| above.document.lock().parent.clone());
+            if parent.as_ref() != Some(&layer.key) {
+                self.touch(layer);
+            }
+        }
     }
 
     /// Notes that a build uses a layer, and so those it was made over.
@@ -200,7 +210,7 @@ impl Refs {
         info: LayerInfo,
     ) -> Result<MutableRef, CacheError> {
         let base = self.settled(base).await?;
-        let base = if base.height() > HIGHEST_STACK { self.flatten(&base).await? } else { base };
+        let base = self.lowered(base).await?;
         let stack = base.keys();
         let active = self.0.snapshotter.prepare(new_key(), &stack).await?;
         Ok(MutableRef { refs: self.clone(), base, info, active })
@@ -229,77 +239,6 @@ impl Refs {
         let parent = base.keys().last().cloned();
         let layer = self.insert(key, LayerDocument::new(info, parent, usage.bytes));
         Ok(base.with(layer))
-    }
-
-    /// Returns the stacks of `parts` one above the other, the first lowest.
-    ///
-    /// # Errors
-    /// Returns an error if a client's directory among them cannot be copied.
-    pub async fn merge(&self, parts: &[ImmutableRef]) -> Result<ImmutableRef, CacheError> {
-        let mut merged: Vec<Arc<Layer>> = Vec::new();
-        for part in parts {
-            let settled = self.settled(part).await?;
-            for layer in settled.layers() {
-                // A layer that lies below already, with nothing else in between, adds nothing.
-                if merged.last().is_none_or(|last| last.key != layer.key) {
-                    merged.push(layer.clone());
-                }
-            }
-        }
-        Ok(ImmutableRef(Kind::Stack(merged.into())))
-    }
-
-    /// Returns what turns `lower` into `upper`.
-    ///
-    /// # Errors
-    /// Returns an error if the trees cannot be compared.
-    pub async fn diff(
-        &self,
-        lower: &ImmutableRef,
-        upper: &ImmutableRef,
-        info: LayerInfo,
-    ) -> Result<ImmutableRef, CacheError> {
-        let (lower, upper) = (self.settled(lower).await?, self.settled(upper).await?);
-        let (below, above) = (lower.keys(), upper.keys());
-        if above.starts_with(&below) {
-            let rest: Vec<_> = upper.layers()[below.len()..].to_vec();
-            return Ok(ImmutableRef(Kind::Stack(rest.into())));
-        }
-        self.compared(&lower, &upper, info).await
-    }
-
-    async fn compared(
-        &self,
-        lower: &ImmutableRef,
-        upper: &ImmutableRef,
-        info: LayerInfo,
-    ) -> Result<ImmutableRef, CacheError> {
-        let ingest = self.new_ingest().await?;
-        let (from, to) = (self.view(lower).await?, self.view(upper).await?);
-        let directory = ingest.directory().clone();
-        tasks::blocking("compare trees", move || {
-            let (from, to) = (from.root()?, to.root()?);
-            snapshot::diff_trees(&from, &to, &directory).map_err(CacheError::from_error)
-        })
-        .await??;
-        self.commit_ingest(ingest, &ImmutableRef::default(), info).await
-    }
-
-    /// Returns the same tree as one layer.
-    async fn flatten(&self, tree: &ImmutableRef) -> Result<ImmutableRef, CacheError> {
-        let info = LayerInfo { description: "flattened".to_owned(), kind: RecordKind::Regular };
-        self.compared(&ImmutableRef::default(), tree, info).await
-    }
-
-    /// Returns `tree` as a stack of layers: a client's directory is copied, for it will change.
-    ///
-    /// # Errors
-    /// Returns an error if the copy fails.
-    pub async fn settled(&self, tree: &ImmutableRef) -> Result<ImmutableRef, CacheError> {
-        match &tree.0 {
-            Kind::Stack(_) => Ok(tree.clone()),
-            Kind::Tree(_) => self.flatten(tree).await,
-        }
     }
 
     /// Opens a tree for reading.
@@ -345,47 +284,6 @@ impl Refs {
             }
         });
         records.collect()
-    }
-
-    /// Removes a layer that nobody holds; returns false if somebody does, or it is gone already.
-    ///
-    /// # Errors
-    /// Returns an error if the file system refuses.
-    pub(crate) async fn remove(&self, key: &LayerKey) -> Result<bool, CacheError> {
-        let blobs = {
-            let mut layers = self.0.layers.lock();
-            match layers.get(key) {
-                Some(layer) if Arc::strong_count(layer) == 1 => {}
-                _ => return Ok(false),
-            }
-            let layer = layers.remove(key);
-            self.0.meta.delete(Table::Layers, key.as_str());
-            layer.map(|layer| layer.document.lock().blobs.clone()).unwrap_or_default()
-        };
-        self.0.snapshotter.remove(key).await?;
-        for blob in blobs {
-            if !self.is_blob_of_any(&blob) {
-                self.0.content.remove(&blob.digest).await?;
-            }
-        }
-        Ok(true)
-    }
-
-    fn is_blob_of_any(&self, blob: &Descriptor) -> bool {
-        let layers = self.0.layers.lock();
-        layers.values().any(|layer| {
-            layer.document.lock().blobs.iter().any(|other| other.digest == blob.digest)
-        })
-    }
-
-    /// Returns the digests of all blobs that layers have.
-    pub fn blobs(&self) -> HashSet<digests::Digest> {
-        let layers = self.0.layers.lock();
-        let blobs = layers.values().flat_map(|layer| {
-            let document = layer.document.lock();
-            document.blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>()
-        });
-        blobs.collect()
     }
 }
 
