@@ -1,0 +1,221 @@
+//! What frontends make, in both directions (protocol page `gateway.md` §2).
+
+use std::collections::BTreeMap;
+
+use ::bridge::{
+    Attestation, AttestationKind, BuildError, FrontendResult, InTotoSubject, RefHandle, Results,
+    SolvedRef, SubjectKind,
+};
+use proto::gateway;
+use proto::gateway::result::Result as Refs;
+
+use super::invalid;
+
+/// Returns a result for a client. Old clients know references by their ids only.
+pub(crate) fn to_result(result: FrontendResult, with_definitions: bool) -> gateway::Result {
+    let refs = match (result.results, with_definitions) {
+        (Results::None, _) => Refs::Ref(gateway::Ref::default()),
+        (Results::Single(solved), true) => Refs::Ref(reference(solved)),
+        (Results::Single(solved), false) => Refs::RefDeprecated(id_of(&solved)),
+        (Results::ByPlatform(solved), true) => {
+            let refs = solved.into_iter().map(|(key, solved)| (key, reference(solved)));
+            Refs::Refs(gateway::RefMap { refs: refs.collect() })
+        }
+        (Results::ByPlatform(solved), false) => {
+            let refs = solved.into_iter().map(|(key, solved)| (key, id_of(&solved)));
+            Refs::RefsDeprecated(gateway::RefMapDeprecated { refs: refs.collect() })
+        }
+    };
+    let attestations = result.attestations.into_iter().map(|(key, list)| {
+        let attestation = list.into_iter().map(attestation_to_wire).collect();
+        (key, gateway::Attestations { attestation })
+    });
+    gateway::Result {
+        metadata: result.metadata,
+        attestations: attestations.collect(),
+        result: Some(refs),
+    }
+}
+
+fn id_of(solved: &SolvedRef) -> String {
+    solved.handle.as_str().to_owned()
+}
+
+fn reference(solved: SolvedRef) -> gateway::Ref {
+    gateway::Ref {
+        id: id_of(&solved),
+        def: solved.definition.map(|definition| definition.to_wire()),
+    }
+}
+
+/// Returns the result that a client gives back. References are known by their ids alone.
+pub(crate) fn from_result(wire: gateway::Result) -> Result<FrontendResult, BuildError> {
+    let solved = |id: String| SolvedRef { handle: RefHandle::new(id), ..SolvedRef::default() };
+    let results = match wire.result {
+        None => Results::None,
+        Some(Refs::Ref(one)) => Results::Single(solved(one.id)),
+        Some(Refs::RefDeprecated(id)) => Results::Single(solved(id)),
+        Some(Refs::Refs(map)) => {
+            let refs = map.refs.into_iter().map(|(key, one)| (key, solved(one.id)));
+            Results::ByPlatform(refs.collect())
+        }
+        Some(Refs::RefsDeprecated(map)) => {
+            let refs = map.refs.into_iter().map(|(key, id)| (key, solved(id)));
+            Results::ByPlatform(refs.collect())
+        }
+    };
+    let mut attestations = BTreeMap::new();
+    for (key, list) in wire.attestations {
+        let list = list.attestation.into_iter().map(attestation_from_wire);
+        attestations.insert(key, list.collect::<Result<_, _>>()?);
+    }
+    Ok(FrontendResult { results, metadata: wire.metadata, attestations })
+}
+
+fn attestation_to_wire(attestation: Attestation) -> gateway::Attestation {
+    let kind = match attestation.kind {
+        AttestationKind::InToto => gateway::AttestationKind::InToto,
+        AttestationKind::Bundle => gateway::AttestationKind::Bundle,
+    };
+    let id = attestation.reference.as_str().to_owned();
+    gateway::Attestation {
+        kind: kind.into(),
+        metadata: attestation.metadata,
+        r#ref: Some(gateway::Ref { id, def: None }),
+        path: attestation.path,
+        in_toto_predicate_type: attestation.predicate_type,
+        in_toto_subjects: attestation.subjects.iter().map(subject_to_wire).collect(),
+    }
+}
+
+fn attestation_from_wire(wire: gateway::Attestation) -> Result<Attestation, BuildError> {
+    let kind = match gateway::AttestationKind::try_from(wire.kind) {
+        Ok(gateway::AttestationKind::InToto) => AttestationKind::InToto,
+        Ok(gateway::AttestationKind::Bundle) => AttestationKind::Bundle,
+        Err(_) => return Err(invalid(format!("unknown kind of attestation {}", wire.kind))),
+    };
+    let subjects = wire.in_toto_subjects.into_iter().map(subject_from_wire);
+    Ok(Attestation {
+        kind,
+        metadata: wire.metadata,
+        reference: RefHandle::new(wire.r#ref.unwrap_or_default().id),
+        path: wire.path,
+        predicate_type: wire.in_toto_predicate_type,
+        subjects: subjects.collect::<Result<_, _>>()?,
+    })
+}
+
+fn subject_to_wire(subject: &InTotoSubject) -> gateway::InTotoSubject {
+    let kind = match subject.kind {
+        SubjectKind::Itself => gateway::InTotoSubjectKind::Self_,
+        SubjectKind::Raw => gateway::InTotoSubjectKind::Raw,
+    };
+    gateway::InTotoSubject {
+        kind: kind.into(),
+        digest: subject.digests.iter().map(ToString::to_string).collect(),
+        name: subject.name.clone(),
+    }
+}
+
+fn subject_from_wire(wire: gateway::InTotoSubject) -> Result<InTotoSubject, BuildError> {
+    let kind = match gateway::InTotoSubjectKind::try_from(wire.kind) {
+        Ok(gateway::InTotoSubjectKind::Self_) => SubjectKind::Itself,
+        Ok(gateway::InTotoSubjectKind::Raw) => SubjectKind::Raw,
+        Err(_) => return Err(invalid(format!("unknown kind of subject {}", wire.kind))),
+    };
+    let digests = wire.digest.iter().map(|digest| digest.parse());
+    let digests = digests.collect::<Result<_, digests::DigestError>>();
+    let digests = digests.map_err(|error| invalid(error.to_string()))?;
+    Ok(InTotoSubject { kind, digests, name: wire.name })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use digests::Digest;
+    use llb::Definition;
+
+    use super::*;
+
+    fn solved(id: &str) -> SolvedRef {
+        SolvedRef { handle: RefHandle::new(id), definition: Some(Definition::empty()) }
+    }
+
+    fn result(results: Results) -> FrontendResult {
+        let attestation = Attestation {
+            kind: AttestationKind::Bundle,
+            metadata: [("reason".to_owned(), Bytes::from_static(b"sbom"))].into(),
+            reference: RefHandle::new("r"),
+            path: "/sbom".to_owned(),
+            predicate_type: "https://spdx.dev/Document".to_owned(),
+            subjects: vec![
+                InTotoSubject {
+                    kind: SubjectKind::Raw,
+                    digests: vec![Digest::of("x")],
+                    name: "x".to_owned(),
+                },
+                InTotoSubject {
+                    kind: SubjectKind::Itself,
+                    digests: Vec::new(),
+                    name: String::new(),
+                },
+            ],
+        };
+        FrontendResult {
+            results,
+            metadata: [("k".to_owned(), Bytes::from_static(b"v"))].into(),
+            attestations: [("linux/amd64".to_owned(), vec![attestation])].into(),
+        }
+    }
+
+    fn shown(results: &Results) -> Vec<(&str, &str)> {
+        match results {
+            Results::None => Vec::new(),
+            Results::Single(one) => vec![("", one.handle.as_str())],
+            Results::ByPlatform(map) => {
+                map.iter().map(|(key, one)| (&**key, one.handle.as_str())).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn results_round_trip_by_their_ids() {
+        let platforms =
+            [("a".to_owned(), solved("1")), ("b".to_owned(), SolvedRef::default())].into();
+        for results in [Results::Single(solved("1")), Results::ByPlatform(platforms)] {
+            for with_definitions in [true, false] {
+                let sent = result(results.clone());
+                let got = from_result(to_result(sent.clone(), with_definitions)).unwrap();
+                assert_eq!(shown(&got.results), shown(&sent.results));
+                assert_eq!(got.metadata, sent.metadata);
+                assert_eq!(got.attestations, sent.attestations);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reference_travels_with_its_graph() {
+        let wire = to_result(result(Results::Single(solved("1"))), true);
+        let Some(Refs::Ref(reference)) = wire.result else { panic!("one reference") };
+        assert!(reference.def.is_some());
+    }
+
+    #[test]
+    fn nothing_is_an_empty_reference() {
+        let wire = to_result(FrontendResult::default(), true);
+        assert_eq!(wire.result, Some(Refs::Ref(gateway::Ref::default())));
+        let empty = gateway::Result { result: wire.result, ..Default::default() };
+        let Results::Single(one) = from_result(empty).unwrap().results else { panic!("one") };
+        assert!(one.handle.is_empty());
+    }
+
+    #[test]
+    fn unknown_kinds_are_refused() {
+        let mut wire = to_result(result(Results::None), true);
+        let list = wire.attestations.get_mut("linux/amd64").unwrap();
+        list.attestation[0].in_toto_subjects[0].digest[0] = "nonsense".to_owned();
+        assert!(from_result(wire.clone()).is_err());
+        wire.attestations.get_mut("linux/amd64").unwrap().attestation[0].kind = 9;
+        assert!(from_result(wire).unwrap_err().message().contains("kind of attestation 9"));
+    }
+}

@@ -1,0 +1,160 @@
+//! What can build here, and what it can (protocol page `control.md` §5, §8).
+
+use ::bridge::WorkerInfo;
+use filter::Fields;
+use llb::caps::{self, Capability};
+use proto::{apicaps, gateway, pb, worker};
+
+use crate::config::GcRule;
+use crate::version;
+
+/// The workers with what only the daemon knows of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Workers {
+    /// The workers.
+    pub workers: Vec<WorkerInfo>,
+    /// What is collected, by rule.
+    pub rules: Vec<GcRule>,
+}
+
+impl Workers {
+    /// Returns everything there is to say of the workers that match.
+    pub(crate) fn records(&self, filter: &filter::Filter) -> Vec<worker::WorkerRecord> {
+        let matching = self.workers.iter().filter(|one| filter.matches(&WorkerFields(one)));
+        let record = |info: &WorkerInfo| worker::WorkerRecord {
+            gc_policy: self.rules.iter().map(rule).collect(),
+            buildkit_version: Some(Self::version()),
+            ..brief(info)
+        };
+        matching.map(record).collect()
+    }
+
+    /// Returns the answer to a frontend's first question.
+    pub(crate) fn pong(&self) -> gateway::PongResponse {
+        gateway::PongResponse {
+            frontend_api_caps: caps::FRONTEND.iter().map(capability).collect(),
+            llb_caps: caps::LLB.iter().map(capability).collect(),
+            workers: self.workers.iter().map(brief).collect(),
+        }
+    }
+
+    /// Returns which program this is.
+    pub(crate) fn version() -> worker::BuildkitVersion {
+        worker::BuildkitVersion {
+            package: version::PACKAGE.to_owned(),
+            version: version::API.to_owned(),
+            revision: String::new(),
+            dockerfile_version: String::new(),
+        }
+    }
+}
+
+/// A worker, as filters see it.
+#[derive(Debug)]
+struct WorkerFields<'a>(&'a WorkerInfo);
+
+impl Fields for WorkerFields<'_> {
+    fn field(&self, path: &[String]) -> Option<String> {
+        match path {
+            [name] if name == "id" => Some(self.0.id.clone()),
+            // A label's name has dots in it, which a filter may leave unquoted.
+            [name, label @ ..] if name == "labels" => self.0.labels.get(&label.join(".")).cloned(),
+            _ => None,
+        }
+    }
+}
+
+fn brief(info: &WorkerInfo) -> worker::WorkerRecord {
+    let platform = |platform: &oci::Platform| pb::Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        os_version: platform.os_version.clone(),
+        os_features: platform.os_features.clone(),
+    };
+    worker::WorkerRecord {
+        id: info.id.clone(),
+        labels: info.labels.clone(),
+        platforms: info.platforms.iter().map(platform).collect(),
+        ..Default::default()
+    }
+}
+
+fn rule(rule: &GcRule) -> worker::GcPolicy {
+    let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    worker::GcPolicy {
+        all: rule.all,
+        keep_duration: i64::try_from(rule.keep.as_nanos()).unwrap_or(i64::MAX),
+        reserved_space: bytes(rule.reserved),
+        filters: rule.filters.clone(),
+        max_used_space: bytes(rule.most),
+        min_free_space: bytes(rule.free),
+    }
+}
+
+fn capability(capability: &Capability) -> apicaps::ApiCap {
+    apicaps::ApiCap {
+        id: capability.id.to_owned(),
+        enabled: true,
+        deprecated: capability.deprecated,
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use filter::Filter;
+    use oci::Platform;
+
+    use super::*;
+
+    fn workers() -> Workers {
+        let labels = [("org.example.kind".to_owned(), "fast".to_owned())].into();
+        let platforms = vec![Platform::new("linux", "amd64"), Platform::new("linux", "386")];
+        let rules = vec![GcRule {
+            all: true,
+            filters: vec!["type==regular".to_owned()],
+            keep: Duration::from_secs(2),
+            reserved: 1,
+            most: 2,
+            free: 3,
+        }];
+        Workers { workers: vec![WorkerInfo { id: "w".to_owned(), labels, platforms }], rules }
+    }
+
+    #[test]
+    fn a_record_says_everything() {
+        let [record] = &workers().records(&Filter::default())[..] else { panic!("one worker") };
+        assert_eq!(record.platforms[0].architecture, "amd64");
+        assert_eq!(record.platforms.len(), 2);
+        let policy = &record.gc_policy[0];
+        assert_eq!((policy.all, policy.keep_duration), (true, 2_000_000_000));
+        let space = (policy.reserved_space, policy.max_used_space, policy.min_free_space);
+        assert_eq!((space, &*policy.filters[0]), ((1, 2, 3), "type==regular"));
+        assert!(record.buildkit_version.as_ref().unwrap().version.starts_with('v'));
+    }
+
+    #[test]
+    fn workers_are_filtered_by_id_and_label() {
+        for (filter, count) in [
+            ("id==w", 1),
+            ("id==x", 0),
+            ("labels.\"org.example.kind\"==fast", 1),
+            ("labels.org.example.kind==fast", 1),
+            ("labels.other", 0),
+        ] {
+            let filter_value = Filter::parse(&[filter]).unwrap();
+            assert_eq!(workers().records(&filter_value).len(), count, "{filter}");
+        }
+    }
+
+    #[test]
+    fn both_lists_of_capabilities_are_there_and_enabled() {
+        let pong = workers().pong();
+        assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (27, 88));
+        assert!(pong.frontend_api_caps.iter().chain(&pong.llb_caps).all(|cap| cap.enabled));
+        assert_eq!(pong.workers.len(), 1);
+    }
+}
