@@ -26,6 +26,7 @@ mod snapshotter;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod untouched;
 pub mod walk;
 
 pub use archive::{Applied, ArchiveError, WriteOptions, Written, apply, write_layer};

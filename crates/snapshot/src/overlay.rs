@@ -9,6 +9,7 @@ use mount::{HostPath, Mount, MountSource, OverlayUpper};
 use crate::removal::remove_later;
 use crate::snapshotter::ActiveSink;
 use crate::store::{Store, Unfinished};
+use crate::untouched::remove_untouched;
 use crate::{ActiveLayer, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View};
 
 /// Shows stacks as overlays: to prepare and to view costs the same for any size of tree.
@@ -88,7 +89,11 @@ impl Snapshotter for OverlaySnapshotter {
 
     async fn ingest(&self, layer: LayerKey) -> Result<LayerIngest, SnapshotError> {
         let unfinished = self.with("start layer", move |store| store.create(layer, None)).await?;
-        Ok(LayerIngest::new(unfinished.key().clone(), unfinished.fs(), Box::new(Sink(unfinished))))
+        Ok(LayerIngest::new(
+            unfinished.key().clone(),
+            unfinished.fs(),
+            Box::new(Sink::new(unfinished)),
+        ))
     }
 
     async fn remove(&self, layer: &LayerKey) -> Result<(), SnapshotError> {
@@ -128,9 +133,9 @@ fn active(unfinished: Unfinished, lower: Vec<HostPath>) -> ActiveLayer {
         Mount::bind(unfinished.fs())
     } else {
         let upper = OverlayUpper { upper: unfinished.fs(), work: unfinished.work() };
-        overlay(lower, Some(upper))
+        overlay(lower.clone(), Some(upper))
     };
-    ActiveLayer::new(unfinished.key().clone(), mount, Box::new(Sink(unfinished)))
+    ActiveLayer::new(unfinished.key().clone(), mount, Box::new(Sink { unfinished, below: lower }))
 }
 
 fn overlay(lower: Vec<HostPath>, upper: Option<OverlayUpper>) -> Mount {
@@ -139,15 +144,35 @@ fn overlay(lower: Vec<HostPath>, upper: Option<OverlayUpper>) -> Mount {
 
 /// An unfinished layer whose directory is the layer.
 #[derive(Debug)]
-struct Sink(Unfinished);
+struct Sink {
+    unfinished: Unfinished,
+    /// The layers that it was written over, topmost first.
+    below: Vec<HostPath>,
+}
+
+impl Sink {
+    const fn new(unfinished: Unfinished) -> Self {
+        Self { unfinished, below: Vec::new() }
+    }
+
+    /// Commits the layer, without what it does not say; blocking.
+    fn end(self) -> Result<Usage, SnapshotError> {
+        let Self { unfinished, below } = self;
+        remove_untouched(&unfinished.fs(), &below).map_err(|source| {
+            let layer = unfinished.key().clone();
+            SnapshotError::Tree { action: "tidy", layer, source }
+        })?;
+        unfinished.commit()
+    }
+}
 
 #[async_trait]
 impl ActiveSink for Sink {
     async fn commit(self: Box<Self>) -> Result<Usage, SnapshotError> {
-        tasks::blocking("commit layer", move || self.0.commit()).await?
+        tasks::blocking("commit layer", move || self.end()).await?
     }
 
     async fn keep(self: Box<Self>) -> Result<(), SnapshotError> {
-        tasks::blocking("keep layer", move || self.0.keep()).await?
+        tasks::blocking("keep layer", move || self.unfinished.keep()).await?
     }
 }
