@@ -271,3 +271,22 @@ impl<T: Write> Write for Hashed<T> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Image;
+
+    #[test]
+    fn base_images_are_images() {
+        let settings = Settings::read().unwrap();
+        let registry = Registry::start(&settings).unwrap();
+        let busybox = Image::read(&format!("docker://{}", registry.image(BUSYBOX))).unwrap();
+        assert_eq!(busybox.top["manifests"].as_array().unwrap().len(), 2);
+        assert_eq!(busybox.text("etc/architecture").unwrap(), native_architecture());
+        assert_eq!(busybox.file("tmp").unwrap().mode & 0o7777, 0o1777);
+        let debian = Image::read(&format!("docker://{}", registry.image(DEBIAN))).unwrap();
+        assert!(debian.file("usr/bin/apt-get").is_some());
+        assert_eq!(debian.file("bin").and_then(|bin| bin.link.as_deref()), Some("usr/bin"));
+    }
+}

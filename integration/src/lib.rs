@@ -17,6 +17,7 @@ mod registry;
 mod scripted;
 mod settings;
 mod skopeo;
+mod wire;
 mod world;
 
 pub use backend::Backend;
@@ -31,6 +32,7 @@ pub use registry::Registry;
 pub use scripted::{Answer, Asked, Scripted};
 pub use settings::Settings;
 pub use skopeo::{Archive, Entry, Image};
+pub use wire::{Bridge, Graph, MESSAGE_LIMIT, Wire};
 pub use world::World;
 
 /// The certificates of the machine, which a step needs when it fetches over TLS.
