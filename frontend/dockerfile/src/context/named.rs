@@ -149,7 +149,7 @@ impl NamedContexts<'_> {
             _ => store,
         };
         // The name that is shown; which image it is, is the digest's matter.
-        let reference = parse(&context.name)?.with_digest(digest).to_string();
+        let reference = parse(&context.name)?.with_digest(digest).without_tag().to_string();
         let session = self.bridge.session();
         let attributes = [("oci.store", store), ("oci.session", session.as_str())];
         let request = SourceMetaRequest {

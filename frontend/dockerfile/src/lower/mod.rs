@@ -1,8 +1,8 @@
 //! From stages to a build graph and an image configuration.
 //!
-//! First every stage is linked to what it is made from ([`stages`]), then bases are looked up
-//! ([`bases`]), then each needed stage is gone through instruction by instruction ([`evaluate`]), which
-//! gives a plan; at last the plans become a graph ([`graph`]).
+//! First every stage is linked to what it is made from (`stages`), then bases are looked up
+//! (`bases`), then each needed stage is gone through instruction by instruction (`evaluate`), which
+//! gives a plan; at last the plans become a graph (`graph`).
 
 pub(crate) mod arguments;
 mod bases;

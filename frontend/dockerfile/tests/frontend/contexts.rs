@@ -90,3 +90,47 @@ async fn a_context_may_be_an_archive_or_a_dockerfile() {
         .await;
     assert!(single.contains("[2/2] RUN a"), "{single}");
 }
+
+#[tokio::test]
+async fn the_result_of_another_build_hands_on_its_configuration() {
+    let input = State::source(
+        SourceOp { identifier: "git://example.com/in.git".to_owned(), ..SourceOp::default() },
+        OpOptions::default(),
+    );
+    let definition = input.marshal(&Platform::new("linux", "amd64")).unwrap();
+    // {"config":{"Env":["A=1"],"User":"u"},"architecture":"amd64","os":"linux"}
+    let config = "eyJjb25maWciOnsiRW52IjpbIkE9MSJdLCJVc2VyIjoidSJ9LCJhcmNoaXRlY3R1cmUiOiJhbWQ2NCIsIm9zIjoibGludXgifQ==";
+    let graph = Fake::new("FROM base\nRUN a\n")
+        .option("context:base", "input:0-base")
+        .option("input-metadata:0-base", &format!("{{\"containerimage.config\":\"{config}\"}}"))
+        .input("0-base", definition)
+        .graph()
+        .await;
+    insta::assert_snapshot!("input_context", graph);
+}
+
+#[tokio::test]
+async fn an_image_may_come_from_a_store_of_the_clients() {
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let name = format!("docker.io/library/base@{digest}");
+    let config = r#"{"architecture":"amd64","os":"linux","config":{"User":"u"},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let fake = Fake::new("FROM base\nRUN a\n")
+        .option("context:base", &format!("oci-layout://store:tag@{digest}"))
+        .image(&name, config);
+    insta::assert_snapshot!("oci_layout_context", fake.graph().await);
+}
+
+#[tokio::test]
+async fn contexts_that_cannot_be_loaded_are_named() {
+    for (value, expected) in [
+        ("nothing", "invalid context specifier nothing for base"),
+        ("foo:bar", "unsupported context source foo for base"),
+        ("input:x", "invalid input x for base"),
+        ("git:x", "invalid git context git:x"),
+        ("docker-image://Bad", "invalid reference format: repository name (Bad) must be lowercase"),
+        ("oci-layout://store", "oci-layout reference \"store\" has no digest"),
+    ] {
+        let error = Fake::new("FROM base\n").option("context:base", value).error().await;
+        assert_eq!(error.message(), expected);
+    }
+}

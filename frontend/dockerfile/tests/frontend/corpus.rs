@@ -22,7 +22,8 @@ macro_rules! topics {
 }
 
 topics!(
-    add, arg, commands, config, copy, env, expansion, from, heredoc, lines, mounts, onbuild, run
+    add, arg, commands, config, copy, env, expansion, from, heredoc, lines, mounts, onbuild, real,
+    run
 );
 
 async fn show_all(text: &str) -> String {
@@ -31,7 +32,7 @@ async fn show_all(text: &str) -> String {
         let (title, dockerfile) = case.split_once('\n').unwrap();
         let mut parts = title.split(" | ");
         shown.push_str(&format!("=== {}\n", parts.next().unwrap()));
-        let mut fake = Fake::new(dockerfile);
+        let mut fake = Fake::new(dockerfile).with_common_images();
         for option in parts {
             let (key, value) = option.split_once('=').unwrap();
             fake = fake.option(key, value);
@@ -60,8 +61,11 @@ fn show_result(result: FrontendResult) -> String {
     };
     let mut text = without_base(&render(&solved.definition.unwrap()));
     let config: Value = serde_json::from_slice(&result.metadata[keys::IMAGE_CONFIG]).unwrap();
-    for entry in config["history"].as_array().into_iter().flatten().skip(1) {
-        text.push_str(&format!("h {}\n", entry["created_by"].as_str().unwrap_or_default()));
+    for entry in config["history"].as_array().into_iter().flatten() {
+        let created_by = entry["created_by"].as_str().unwrap_or_default();
+        if created_by != "base" {
+            text.push_str(&format!("h {created_by}\n"));
+        }
     }
     let run: BTreeMap<String, Value> = serde_json::from_value(config["config"].clone()).unwrap();
     for (key, value) in run {

@@ -17,6 +17,9 @@ use oci::Platform;
 
 use crate::render::render;
 
+/// What every image is configured with, unless a test says otherwise.
+const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:0000000000000000000000000000000000000000000000000000000000000001"]},"history":[{"created_by":"base"}],"docker_version":"1"}"#;
+
 /// A build in memory.
 #[derive(Debug)]
 pub(crate) struct Fake {
@@ -53,10 +56,31 @@ impl Fake {
         };
         fake = fake.file("local:dockerfile", "Dockerfile", dockerfile);
         fake.files.insert("local:context".to_owned(), BTreeMap::new());
-        let config = r#"{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:0000000000000000000000000000000000000000000000000000000000000001"]},"history":[{"created_by":"base"}],"docker_version":"1"}"#;
-        fake.image("docker.io/library/alpine:latest", config)
-            .image("docker.io/library/golang:1", config)
-            .image("docker.io/library/busybox:1", config)
+        fake.image("docker.io/library/alpine:latest", CONFIG)
+            .image("docker.io/library/golang:1", CONFIG)
+            .image("docker.io/library/busybox:1", CONFIG)
+    }
+
+    /// Adds the images that well-known projects begin with.
+    pub(crate) fn with_common_images(mut self) -> Self {
+        for name in [
+            "composer:2",
+            "debian:bookworm-slim",
+            "eclipse-temurin:21-jre",
+            "golang:1.23-alpine",
+            "gradle:8-jdk21",
+            "nginx:1.27-alpine",
+            "node:22-slim",
+            "php:8.3-fpm",
+            "python:3.12-slim",
+            "ruby:3.3-slim",
+            "rust:1-slim",
+            "ubuntu:24.04",
+        ] {
+            self = self.image(&format!("docker.io/library/{name}"), CONFIG);
+        }
+        self.image("ghcr.io/astral-sh/uv:latest", CONFIG)
+            .image("docker.io/tonistiigi/xx:latest", CONFIG)
     }
 
     pub(crate) fn file(mut self, tree: &str, path: &str, content: &str) -> Self {

@@ -56,34 +56,7 @@ impl Stage<'_> {
             let mount = RunMount::tmpfs("/dev/shm", shared.shm_size);
             mounts.push(Mounted { mount, origin: Origin::Scratch, permissions: None });
         }
-        let device = |device: &crate::instruction::Device| Device {
-            name: device.name.clone(),
-            optional: !device.required,
-        };
-        let options = ExecOptions {
-            args: words,
-            env: self.inherited.env.entries(),
-            cwd: self.inherited.cwd.clone(),
-            user: self.inherited.user.clone(),
-            proxy: shared.proxy.clone(),
-            extra_hosts: shared.extra_hosts.clone(),
-            hostname: shared.hostname.clone(),
-            ulimits: shared.ulimits.clone(),
-            cgroup_parent: shared.cgroup_parent.clone(),
-            network: match run.network {
-                Network::Default => shared.network,
-                Network::None => NetMode::None,
-                Network::Host => NetMode::Host,
-            },
-            security: match run.security {
-                Security::Sandbox => SecurityMode::Sandbox,
-                Security::Insecure => SecurityMode::Insecure,
-            },
-            secrets,
-            ssh,
-            devices: run.devices.iter().map(device).collect(),
-            ..ExecOptions::default()
-        };
+        let options = ExecOptions { args: words, secrets, ssh, ..self.surroundings(run) };
         let resources = shared.resources.clone();
         let command = instruction.code.clone();
         let work = Work::Run(Box::new(Running { options, mounts, resources, command }));
@@ -133,6 +106,36 @@ impl Stage<'_> {
             suffix,
             script: Some(Mounted { mount, origin, permissions: None }),
         })
+    }
+
+    /// Returns what a command gets from the stage, the build and its flags.
+    fn surroundings(&self, run: &Run) -> ExecOptions {
+        let shared = &self.shared.options.run;
+        let device = |device: &crate::instruction::Device| Device {
+            name: device.name.clone(),
+            optional: !device.required,
+        };
+        ExecOptions {
+            env: self.inherited.env.entries(),
+            cwd: self.inherited.cwd.clone(),
+            user: self.inherited.user.clone(),
+            proxy: shared.proxy.clone(),
+            extra_hosts: shared.extra_hosts.clone(),
+            hostname: shared.hostname.clone(),
+            ulimits: shared.ulimits.clone(),
+            cgroup_parent: shared.cgroup_parent.clone(),
+            network: match run.network {
+                Network::Default => shared.network,
+                Network::None => NetMode::None,
+                Network::Host => NetMode::Host,
+            },
+            security: match run.security {
+                Security::Sandbox => SecurityMode::Sandbox,
+                Security::Insecure => SecurityMode::Insecure,
+            },
+            devices: run.devices.iter().map(device).collect(),
+            ..ExecOptions::default()
+        }
     }
 
     fn check_caches(&mut self, instruction: &Instruction, found: &FoundMounts, words: &[String]) {
