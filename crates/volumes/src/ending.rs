@@ -3,6 +3,7 @@
 use filelock::{FileLock, Mode};
 use mount::HostPath;
 
+use crate::flatten::Flat;
 use crate::gate::{Gate, Orphan};
 use crate::hold::Hold;
 use crate::layout::LayerId;
@@ -174,7 +175,10 @@ impl Hold {
             gate.commit()?;
         }
         if let Some(fit) = fit {
-            let Fit { layers, origin } = fit;
+            let Fit { layers, origin, flat } = fit;
+            if let Some(flat) = flat {
+                flat.put(&volume)?;
+            }
             gate.state.advance(layers, Some(self.turn.base), origin, Some(self.by.clone()));
             gate.trim(Some(self.turn.number));
             gate.commit()?;
@@ -213,9 +217,15 @@ impl Hold {
         if self.exceeds_quota(policy)? {
             return Ok(None);
         }
-        let layers = [vec![layer], below].concat();
+        let mut layers = [vec![layer], below].concat();
+        let mut flat = None;
+        if layers.len() > volume.store.settings.most_depth {
+            let made = volume.flatten(&layers)?;
+            layers = vec![made.layer];
+            flat = Some(made);
+        }
         volume.store.disk.sync_tree(path.as_path()).map_err(failed())?;
-        Ok(Some(Fit { layers, origin }))
+        Ok(Some(Fit { layers, origin, flat }))
     }
 
     fn unite(&self, base: &[LayerId], head: &[LayerId]) -> Result<(), VolumeError> {
@@ -292,4 +302,6 @@ impl Hold {
 struct Fit {
     layers: Vec<LayerId>,
     origin: Origin,
+    /// The only layer, if the stack was made into one; not in its place yet.
+    flat: Option<Flat>,
 }

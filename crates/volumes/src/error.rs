@@ -74,6 +74,9 @@ pub enum VolumeError {
         /// What must be.
         reserve: Space,
     },
+    /// A policy asks for reflink copies where there are none.
+    #[error("the file system of `{}` has no reflinks, which a policy's `driver` asks for: use xfs or btrfs, or another driver", .0.display())]
+    NoReflinks(PathBuf),
     /// A file lock could not be taken.
     #[error("cannot lock volume files")]
     Lock(#[source] LockError),

@@ -10,8 +10,12 @@ use crate::idle::Parked;
 use crate::layout::LayerId;
 use crate::state::Root;
 use crate::store::{Beginning, Volume};
+use crate::tree::{Means, View};
 use crate::turn::{Form, Phase, Start, Turn, Verdict, admit, start};
-use crate::{NoCache, RootAttributes, Seed, Sharing, VolumeError, live, tree, usage};
+use crate::{
+    Driver, Merge, NoCache, Policy, RootAttributes, Seed, Sharing, Step, VolumeError, live, tree,
+    usage,
+};
 
 /// What a step wants of one volume.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub(crate) struct Hold {
     /// How the root looked when the turn began.
     pub(crate) root: Option<Root>,
     pub(crate) view: Sight,
+    /// The tree that a copy of is to be made of before the step begins.
+    to_be_copied: Option<HostPath>,
 }
 
 /// What the step sees.
@@ -80,7 +86,12 @@ impl Want {
     ) -> Result<Attempt, VolumeError> {
         loop {
             if let Some(mut gate) = self.volume.enter()? {
-                return self.decide(&mut gate, place, orphans);
+                let mut attempt = self.decide(&mut gate, place, orphans)?;
+                drop(gate);
+                if let Attempt::Granted(hold) = &mut attempt {
+                    hold.copy(self.root)?;
+                }
+                return Ok(attempt);
             }
             let beginning = Beginning { seed: self.seed.clone(), by: self.by.clone() };
             self.volume.create(&beginning)?;
@@ -139,14 +150,19 @@ impl Want {
                             return self.queue(gate, turn, place, parked, 0);
                         }
                     }
-                    Start::Read | Start::InPlace | Start::Above | Start::Empty => {}
+                    Start::Read | Start::InPlace | Start::Above | Start::Empty | Start::Copy => {}
                 }
                 return self.grant(gate, turn, place, parked).map(Attempt::Granted);
             }
             let Verdict::Wait { ahead, .. } = verdict else { continue };
-            if !gate.bury(orphans)? {
-                return self.queue(gate, turn, place, parked, ahead);
+            if gate.bury(orphans)? {
+                continue;
             }
+            if self.may_copy(&turn, gate.state.form, &policy) {
+                let apart = Turn { fresh: true, ..turn };
+                return self.begin(gate, apart, Start::Copy, place, parked).map(Attempt::Granted);
+            }
+            return self.queue(gate, turn, place, parked, ahead);
         }
     }
 
@@ -200,6 +216,7 @@ impl Want {
             asked: self.root,
             root: None,
             view: Sight::None,
+            to_be_copied: None,
         })
     }
 
@@ -215,6 +232,27 @@ impl Want {
             gate.state.form = Form::Versioned;
             gate.commit()?;
         }
+        self.begin(gate, waiting, start, place, parked)
+    }
+
+    /// Returns true if a fork need not wait for those who write in place, because copying their tree
+    /// costs little. A reader waits: a copy of a tree that is being written may be half of something.
+    /// So does a fork that must not undo what is still being written: only the last writer may.
+    fn may_copy(&self, turn: &Turn, form: Form, policy: &Policy) -> bool {
+        let can = self.volume.store.reflinks
+            && policy.driver != Driver::Overlay
+            && policy.merge == Merge::LastWriter;
+        can && turn.sharing == Sharing::Private && turn.freezes(form)
+    }
+
+    fn begin(
+        &self,
+        gate: &mut Gate<'_>,
+        waiting: Turn,
+        start: Start,
+        place: Option<Hold>,
+        parked: Option<Parked>,
+    ) -> Result<Hold, VolumeError> {
         let mut turn = Turn { phase: Phase::Holding, base: gate.state.head, ..waiting };
         match start {
             Start::Read => {}
@@ -224,7 +262,7 @@ impl Want {
             Start::Join { layer, base, in_place } => {
                 (turn.layer, turn.base, turn.in_place) = (Some(layer), base, in_place);
             }
-            Start::Above | Start::Empty => turn.layer = Some(LayerId::invent()),
+            Start::Above | Start::Empty | Start::Copy => turn.layer = Some(LayerId::invent()),
         }
         if turn.layer.is_some() {
             let path = self.volume.paths.measured();
@@ -240,6 +278,7 @@ impl Want {
             }
         };
         hold.view = self.prepare(gate, &turn, start)?;
+        hold.to_be_copied = (start == Start::Copy).then(|| self.tree_of(gate, turn.base)).flatten();
         let root = match &hold.view {
             Sight::Tree(tree) => Some(tree),
             Sight::Above { upper, .. } => Some(&upper.upper),
@@ -250,6 +289,11 @@ impl Want {
             hold.root = Some(tree::root_attributes(path.as_path()).map_err(failed)?);
         }
         Ok(hold)
+    }
+
+    fn tree_of(&self, gate: &Gate<'_>, version: u64) -> Option<HostPath> {
+        let layer = gate.state.version(version)?.layers.first()?;
+        Some(self.volume.paths.tree(*layer))
     }
 
     /// Makes what the step is to see.
@@ -277,7 +321,7 @@ impl Want {
                 }
                 Ok(Sight::Tree(tree))
             }
-            (Start::Empty, Some(layer)) => {
+            (Start::Empty | Start::Copy, Some(layer)) => {
                 self.make_layer(layer, None, wanted)?;
                 Ok(Sight::Tree(paths.tree(layer)))
             }
@@ -349,6 +393,24 @@ impl Hold {
             asked: RootAttributes::default(),
             root: None,
             view: Sight::None,
+            to_be_copied: None,
+        }
+    }
+
+    /// Makes the copy that the step is to see, if it is to see one.
+    fn copy(&mut self, asked: RootAttributes) -> Result<(), VolumeError> {
+        let (Some(from), Some(layer)) = (self.to_be_copied.take(), self.turn.layer) else {
+            return Ok(());
+        };
+        let to = self.volume.paths.tree(layer);
+        let failed = || VolumeError::system("copy", from.as_path());
+        let view = View::open(std::slice::from_ref(&from)).map_err(failed())?;
+        let disk = &self.volume.store.disk;
+        let mut pace = || disk.before(Step::Link, to.as_path());
+        tree::transfer(&view, to.as_path(), Means::CopyLive, &mut pace).map_err(failed())?;
+        match self.root {
+            Some(root) if asked != RootAttributes::default() => set_root(&to, root),
+            _ => Ok(()),
         }
     }
 

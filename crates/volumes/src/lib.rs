@@ -5,6 +5,7 @@ mod disk;
 mod document;
 mod ending;
 mod error;
+mod flatten;
 mod gate;
 mod hold;
 mod idle;

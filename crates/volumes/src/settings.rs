@@ -1,6 +1,6 @@
 //! What an operator decides for all volumes of a root.
 
-use crate::{Policy, PolicyPatch, PolicyRule, Space, VolumeName};
+use crate::{Driver, Policy, PolicyPatch, PolicyRule, Space, VolumeName};
 
 /// What an operator decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,12 @@ impl Default for VolumeSettings {
 }
 
 impl VolumeSettings {
+    /// Returns true if `driver` is asked for anywhere.
+    pub(crate) fn wants(&self, driver: Driver) -> bool {
+        let patches = self.rules.iter().map(|rule| &rule.policy).chain([&self.defaults]);
+        patches.into_iter().any(|patch| patch.driver == Some(driver))
+    }
+
     /// Returns what holds for the volume `name`, about which `own` was decided by name.
     pub fn policy(&self, name: &VolumeName, own: &PolicyPatch) -> Policy {
         let mut policy = Policy::default();

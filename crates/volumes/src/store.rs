@@ -13,7 +13,9 @@ use crate::layout::{LayerId, Layout, VolumePaths, format_of};
 use crate::state::{Origin, Root, State};
 use crate::tree::{self, Means, View};
 use crate::wake::Wakes;
-use crate::{Policy, RootAttributes, Seed, VolumeError, VolumeKey, VolumeName, VolumeSettings};
+use crate::{
+    Driver, Policy, RootAttributes, Seed, VolumeError, VolumeKey, VolumeName, VolumeSettings,
+};
 
 /// All volumes of a root.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Store {
     pub(crate) settings: VolumeSettings,
     pub(crate) wakes: Wakes,
     pub(crate) idle: Idle,
+    /// True if files can be copied without copying their content.
+    pub(crate) reflinks: bool,
 }
 
 /// One volume; that it is there is not said.
@@ -63,7 +67,12 @@ impl Store {
                 _ => VolumeError::system("make", directory.as_path())(error),
             })?;
         }
-        Ok(Self { layout, disk, settings, wakes: Wakes::default(), idle: Idle::default() })
+        let (wakes, idle) = (Wakes::default(), Idle::default());
+        let reflinks = tree::has_reflinks(layout.format().as_path());
+        if !reflinks && settings.wants(Driver::Reflink) {
+            return Err(VolumeError::NoReflinks(root.as_path().to_owned()));
+        }
+        Ok(Self { layout, disk, settings, wakes, idle, reflinks })
     }
 
     /// Returns the volume called `name`, which may have to be made.

@@ -14,7 +14,7 @@ mod view;
 pub(crate) use entry::{copy_root_xattrs, is_empty, root_attributes, set_root};
 pub(crate) use measure::measure;
 pub(crate) use sink::{Below, sink};
-pub(crate) use transfer::{Means, transfer};
+pub(crate) use transfer::{Means, has_reflinks, transfer};
 pub(crate) use unite::unite;
 pub(crate) use view::View;
 

@@ -21,6 +21,8 @@ pub(crate) enum Means {
     Link,
     /// As files of their own, sharing blocks where the file system can.
     Copy,
+    /// As [`Means::Copy`], from a tree that others are writing: what goes away meanwhile is left out.
+    CopyLive,
 }
 
 /// Fills the empty directory `to` with the tree `from`, its root's attributes included.
@@ -52,7 +54,13 @@ impl Transfer<'_, '_> {
             match from.child(&name)? {
                 None => {}
                 Some(Found::Leaf { layer, stat }) => {
-                    self.leaf(from.layer(layer), &name, &stat, to, path)?;
+                    let copied = self.leaf(from.layer(layer), &name, &stat, to, path);
+                    match copied {
+                        Err(error) if self.means == Means::CopyLive && gone(&error) => {
+                            entry::remove(to, &name)?;
+                        }
+                        copied => copied?,
+                    }
                 }
                 Some(Found::Directory(inner)) => {
                     rustix::fs::mkdirat(to, &name, Mode::RWXU)?;
@@ -89,6 +97,13 @@ impl Transfer<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// A file that went away, or was replaced by something else, between the look and the copy.
+fn gone(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    let causes = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::INVAL, Errno::STALE];
+    causes.iter().any(|cause| number == Some(cause.raw_os_error()))
 }
 
 /// Gives a file one more name. Returns false if the file system will not.
@@ -130,6 +145,18 @@ pub(super) fn copy_leaf(
         rustix::fs::chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
     }
     Ok(rustix::fs::utimensat(to, name, &entry::times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Returns true if files in `directory` can share blocks. Finds out by trying, on files without names.
+pub(crate) fn has_reflinks(directory: &Path) -> bool {
+    let nameless = || {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)
+    };
+    let (Ok(source), Ok(target)) = (nameless(), nameless()) else { return false };
+    let block = [1; 4096];
+    rustix::io::pwrite(&source, &block, 0) == Ok(block.len())
+        && rustix::fs::ioctl_ficlone(&target, &source).is_ok()
 }
 
 fn copy_content(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>) -> io::Result<()> {

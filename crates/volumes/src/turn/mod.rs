@@ -213,6 +213,8 @@ pub(crate) enum Start {
     Above,
     /// Into a new, empty tree.
     Empty,
+    /// Into a copy of the head's tree, which others are writing in place.
+    Copy,
 }
 
 /// Decides where a granted `turn` writes.

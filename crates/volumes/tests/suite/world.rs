@@ -20,6 +20,16 @@ pub struct World {
     pub manager: VolumeManager,
     pub root: tempfile::TempDir,
     seeds: Mutex<Vec<tempfile::TempDir>>,
+    mounted: Option<PathBuf>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mounted) = &self.mounted {
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            rustix::mount::unmount(mounted, flags).unwrap();
+        }
+    }
 }
 
 impl World {
@@ -30,7 +40,27 @@ impl World {
     pub async fn with(settings: VolumeSettings) -> Self {
         let root = tempfile::tempdir().unwrap();
         let manager = open(root.path().into(), settings).await;
-        Self { manager, root, seeds: Mutex::default() }
+        Self { manager, root, seeds: Mutex::default(), mounted: None }
+    }
+
+    /// Opens volumes on a file system of its own, in a file; none if it cannot be made here.
+    pub async fn on(file_system: &str, settings: VolumeSettings) -> Option<Self> {
+        let root = tempfile::tempdir().unwrap();
+        let (image, target) = (root.path().join("image"), root.path().join("mounted"));
+        fs::create_dir(&target).unwrap();
+        fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+        let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+            #[expect(clippy::disallowed_methods, reason = "file systems are made by programs")]
+            let mut command = std::process::Command::new(program);
+            command.args(arguments).output().is_ok_and(|output| output.status.success())
+        };
+        if !run(&format!("mkfs.{file_system}"), &["-q".as_ref(), image.as_os_str()]) {
+            return None;
+        }
+        let loop_mount = ["-o".as_ref(), "loop".as_ref(), image.as_os_str(), target.as_os_str()];
+        assert!(run("mount", &loop_mount), "{file_system} is made and cannot be mounted");
+        let manager = open(target.clone(), settings).await;
+        Some(Self { manager, root, seeds: Mutex::default(), mounted: Some(target) })
     }
 
     pub fn request(&self, id: &str, sharing: Sharing) -> LeaseRequest {
