@@ -28,7 +28,7 @@ pub(super) async fn request(
     input: &ImmutableRef,
 ) -> Result<(MountRequest, Option<TreeView>), OpError> {
     let id = if cache.id.is_empty() { target.to_string() } else { cache.id.clone() };
-    let name = VolumeName::new(&services.namespace, id).map_err(failure)?;
+    let name = VolumeName::new(&services.namespace, user_id(&id)).map_err(failure)?;
     let sharing = match cache.sharing {
         _ if mount.readonly => Sharing::ReadOnly,
         CacheSharing::Shared => Sharing::Shared,
@@ -68,6 +68,15 @@ pub(super) async fn request(
     let seed = Seed { layers: seed_layers(&view, &selector)? };
     request.variant = Some(Variant { key, seed });
     Ok((request, Some(view)))
+}
+
+/// Returns the id as the user wrote it. Dockerfile frontends send `<namespace>/<id>`, with nothing
+/// before the slash where no namespace is set.
+fn user_id(id: &str) -> &str {
+    match id.strip_prefix('/') {
+        Some(rest) if !rest.is_empty() => rest,
+        _ => id,
+    }
 }
 
 struct Looked {
@@ -150,5 +159,26 @@ fn shown(duration: Duration) -> String {
         0..60 => format!("{:.1}s", duration.as_secs_f64()),
         60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
         _ => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_that_users_wrote() {
+        for (sent, id) in
+            [("/uv", "uv"), ("//root/.cache", "/root/.cache"), ("ns/uv", "ns/uv"), ("/", "/"), ("", "")]
+        {
+            assert_eq!(user_id(sent), id);
+        }
+    }
+
+    #[test]
+    fn waits_are_told_in_the_units_of_people() {
+        for (seconds, text) in [(0.25, "0.2s"), (75.0, "1m15s"), (4000.0, "1h6m")] {
+            assert_eq!(shown(Duration::from_secs_f64(seconds)), text);
+        }
     }
 }
