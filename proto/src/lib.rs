@@ -27,6 +27,8 @@ pub use generated::errdefs;
 pub use generated::fsutil::types as fsutil;
 /// `google.rpc`: the status of a call.
 pub use generated::google::rpc;
+/// `larder.volumes.v1`: cache volumes, seen and changed by their owner.
+pub use generated::larder::volumes::v1 as volumes;
 /// `moby.buildkit.secrets.v1`: the client's secrets.
 pub use generated::moby::buildkit::secrets::v1 as secrets;
 /// `moby.buildkit.v1`: the front door.

@@ -15,6 +15,7 @@ fn services_carry_the_names_of_the_protocol() {
         proto::content::content_server::SERVICE_NAME,
         proto::policysession::policy_verifier_server::SERVICE_NAME,
         proto::trace::trace_service_server::SERVICE_NAME,
+        proto::volumes::volumes_server::SERVICE_NAME,
     ];
     let expected = [
         "moby.buildkit.v1.Control",
@@ -29,6 +30,7 @@ fn services_carry_the_names_of_the_protocol() {
         "containerd.services.content.v1.Content",
         "moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier",
         "opentelemetry.proto.collector.trace.v1.TraceService",
+        "larder.volumes.v1.Volumes",
     ];
     assert_eq!(names, expected);
 }

@@ -21,6 +21,13 @@ pub mod google {
         include!("google.rpc.rs");
     }
 }
+pub mod larder {
+    pub mod volumes {
+        pub mod v1 {
+            include!("larder.volumes.v1.rs");
+        }
+    }
+}
 pub mod moby {
     pub mod buildkit {
         pub mod secrets {
