@@ -192,8 +192,7 @@ impl<'a> Build<'a> {
         }
         let lowered = lowered?;
         if let (true, Some(rules)) = (speaks, lint.violations()) {
-            let text = format!("lint violation found for rules: {rules}");
-            return Err(LowerError::from(StageError::Context(text)).into());
+            return Err(LowerError::from(StageError::Rules(rules)).into());
         }
         let definition = marshal(&lowered)?;
         let request = SolveRequest {

@@ -7,7 +7,7 @@ use patterns::PatternList;
 
 use super::{DockerfileSource, MainContext};
 use crate::error::Problem;
-use crate::lower::{LowerError, StageError};
+use crate::lower::{ContextError, LowerError};
 use crate::options::Options;
 use crate::path;
 
@@ -58,9 +58,8 @@ impl<'a> IgnorePatterns<'a> {
         let patterns = parse_ignore_file(&String::from_utf8_lossy(&data));
         match PatternList::new(&patterns) {
             Ok(_) => Ok(patterns),
-            Err(error) => {
-                let text = format!("failed parsing {name}: {error}");
-                Err(LowerError::from(StageError::Context(text)).into())
+            Err(source) => {
+                Err(LowerError::from(ContextError::IgnoreFile { file: name, source }).into())
             }
         }
     }

@@ -12,7 +12,7 @@ use oci::{ImageConfig, Platform, Reference};
 use super::main::{git_state, read_ignore_file, session};
 use super::parse_ignore_file;
 use crate::error::Problem;
-use crate::lower::{LowerError, NamedDirectory, StageError, Start, graph_platform, read_image};
+use crate::lower::{ContextError, LowerError, NamedDirectory, Start, graph_platform, read_image};
 use crate::options::Options;
 
 /// The named contexts of a build.
@@ -49,12 +49,12 @@ pub(crate) struct Loaded {
     pub(crate) image: Option<ImageConfig>,
 }
 
-fn wrong(text: impl Into<String>) -> Problem {
-    LowerError::from(StageError::Context(text.into())).into()
+fn wrong(error: ContextError) -> Problem {
+    LowerError::from(error).into()
 }
 
 fn parse(text: &str) -> Result<Reference, Problem> {
-    Reference::parse(text).map_err(|error| wrong(error.to_string()))
+    Reference::parse(text).map_err(|error| wrong(error.into()))
 }
 
 impl NamedContexts<'_> {
@@ -77,7 +77,8 @@ impl NamedContexts<'_> {
     pub(crate) async fn load(&self, context: &NamedContext) -> Result<Loaded, Problem> {
         let NamedContext { key, value, .. } = context;
         let Some((scheme, rest)) = value.split_once(':') else {
-            return Err(wrong(format!("invalid context specifier {value} for {key}")));
+            let (key, value) = (key.clone(), value.clone());
+            return Err(wrong(ContextError::Specifier { key, value }));
         };
         let tree = |state| Loaded { start: Start::Tree(state), image: None };
         let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -87,7 +88,7 @@ impl NamedContexts<'_> {
             "local" => self.local(context, rest).await,
             "input" => self.input(context, rest),
             "http" | "https" => match git_state(value, None, None) {
-                Some(git) => Ok(tree(git.map_err(wrong)?.0)),
+                Some(git) => Ok(tree(git.map_err(|error| wrong(ContextError::Git(error)))?.0)),
                 None => {
                     let http =
                         HttpOptions { filename: "context".to_owned(), ..HttpOptions::default() };
@@ -97,11 +98,14 @@ impl NamedContexts<'_> {
             },
             _ if scheme == "git" || scheme.starts_with("git@") => {
                 match git_state(value, None, None) {
-                    Some(git) => Ok(tree(git.map_err(wrong)?.0)),
-                    None => Err(wrong(format!("invalid git context {value}"))),
+                    Some(git) => Ok(tree(git.map_err(|error| wrong(ContextError::Git(error)))?.0)),
+                    None => Err(wrong(ContextError::Git(format!("invalid git context {value}")))),
                 }
             }
-            other => Err(wrong(format!("unsupported context source {other} for {key}"))),
+            other => {
+                let (key, kind) = (key.clone(), other.to_owned());
+                Err(wrong(ContextError::Unsupported { key, kind }))
+            }
         }
     }
 
@@ -120,7 +124,7 @@ impl NamedContexts<'_> {
         };
         let meta = self.bridge.resolve_source(request).await?;
         let Some(found) = meta.image else {
-            return Err(wrong(format!("{} is no image", meta.identifier)));
+            return Err(wrong(ContextError::NotAnImage(meta.identifier)));
         };
         let name = meta.identifier.strip_prefix("docker-image://").unwrap_or(&meta.identifier);
         let reference = parse(name)?.with_digest(found.digest).to_string();
@@ -137,12 +141,11 @@ impl NamedContexts<'_> {
     }
 
     async fn oci_layout(&self, context: &NamedContext, path: &str) -> Result<Loaded, Problem> {
-        let (store, digest) = path
-            .rsplit_once('@')
-            .ok_or_else(|| wrong(format!("oci-layout reference {path:?} has no digest")))?;
-        let digest = digest.parse().map_err(|error: digests::DigestError| {
-            wrong(format!("could not parse oci-layout reference {path:?}: {error}"))
-        })?;
+        let (store, digest) =
+            path.rsplit_once('@').ok_or_else(|| wrong(ContextError::NoDigest(path.to_owned())))?;
+        let digest = digest
+            .parse()
+            .map_err(|source| wrong(ContextError::Digest { reference: path.to_owned(), source }))?;
         // A tag may follow the store's name, where a colon is no port.
         let store = match store.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => name,
@@ -196,25 +199,30 @@ impl NamedContexts<'_> {
 
     fn input(&self, context: &NamedContext, input: &str) -> Result<Loaded, Problem> {
         let Some(definition) = self.inputs.get(input) else {
-            return Err(wrong(format!("invalid input {input} for {}", context.key)));
+            let (key, input) = (context.key.clone(), input.to_owned());
+            return Err(wrong(ContextError::Input { key, input }));
         };
         let start = Start::Tree(State::definition(definition));
         let Some(text) = self.options.get(&format!("input-metadata:{input}")) else {
             return Ok(Loaded { start, image: None });
         };
-        let metadata: BTreeMap<String, String> = serde_json::from_str(text)
-            .map_err(|error| wrong(format!("failed to parse input metadata {text}: {error}")))?;
+        let metadata: BTreeMap<String, String> =
+            serde_json::from_str(text).map_err(|error| unreadable(context, error.to_string()))?;
         let image = match metadata.get(bridge::keys::IMAGE_CONFIG) {
             None => None,
             Some(encoded) => {
-                let bytes = BASE64.decode(encoded).map_err(|_| {
-                    wrong(format!("failed to parse image config for {}", context.key))
-                })?;
+                let bytes = BASE64
+                    .decode(encoded)
+                    .map_err(|error| unreadable(context, error.to_string()))?;
                 Some(read_image(&Bytes::from(bytes))?)
             }
         };
         Ok(Loaded { start, image })
     }
+}
+
+fn unreadable(context: &NamedContext, reason: String) -> Problem {
+    wrong(ContextError::Metadata { key: context.key.clone(), reason })
 }
 
 /// Returns the mode as the graph has it.

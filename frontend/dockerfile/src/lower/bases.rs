@@ -11,7 +11,7 @@ use super::evaluate::Opening;
 use super::naming::StageName;
 use super::plan::Start;
 use super::stages::{Node, SCRATCH, StageGraph};
-use super::{LowerError, StageError, image};
+use super::{ContextError, LowerError, StageError, image};
 use crate::context::NamedContexts;
 use crate::error::Problem;
 use crate::expand::NoVariables;
@@ -206,14 +206,14 @@ impl Bases<'_> {
         mut platform: Platform,
         meta: &SourceMeta,
     ) -> Result<Found, Problem> {
-        let wrong = |text: String| Problem::from(LowerError::from(StageError::Context(text)));
+        let wrong = |error: ContextError| Problem::from(LowerError::from(error));
         let name = meta.identifier.strip_prefix("docker-image://");
         let reference = match name {
-            Some(name) => Reference::parse(name).map_err(|error| wrong(error.to_string()))?,
+            Some(name) => Reference::parse(name).map_err(|error| wrong(error.into()))?,
             None => reference.clone(),
         };
         let Some(found) = &meta.image else {
-            return Err(wrong(format!("{} is no image", meta.identifier)));
+            return Err(wrong(ContextError::NotAnImage(meta.identifier.clone())));
         };
         let base = read_image(&found.config)?;
         let image = ImageConfig { created: None, ..base.clone() };

@@ -8,6 +8,9 @@ pub enum LowerError {
     /// Something about stages.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// Something about contexts and images.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// Something about `ADD` and `COPY`.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -71,9 +74,74 @@ pub enum StageError {
     /// An image configuration that cannot be read.
     #[error("failed to parse image config: {0}")]
     Config(String),
-    /// A named context that cannot be loaded.
+    /// Rules were violated, and the file wants that to end the build.
+    #[error("lint violation found for rules: {0}")]
+    Rules(String),
+}
+
+/// What can be wrong with contexts and images.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ContextError {
+    /// A named context is not of the form `kind:what`.
+    #[error("invalid context specifier {value} for {key}")]
+    Specifier {
+        /// The name of the context.
+        key: String,
+        /// What it was set to.
+        value: String,
+    },
+    /// A kind of context that does not exist.
+    #[error("unsupported context source {kind} for {key}")]
+    Unsupported {
+        /// The name of the context.
+        key: String,
+        /// The kind.
+        kind: String,
+    },
+    /// The name of an image that is none.
+    #[error(transparent)]
+    Reference(#[from] oci::ReferenceError),
+    /// A source turned out to be something else than an image.
+    #[error("{0} is no image")]
+    NotAnImage(String),
+    /// The address of a repository that contradicts itself.
     #[error("{0}")]
-    Context(String),
+    Git(String),
+    /// An image in a store without a digest that says which.
+    #[error("oci-layout reference {} has no digest", quoted(.0))]
+    NoDigest(String),
+    /// An image in a store with a digest that is none.
+    #[error("could not parse oci-layout reference {}", quoted(reference))]
+    Digest {
+        /// The reference.
+        reference: String,
+        /// What is wrong with its digest.
+        source: digests::DigestError,
+    },
+    /// A tree that the client did not give.
+    #[error("invalid input {input} for {key}")]
+    Input {
+        /// The name of the context.
+        key: String,
+        /// The name of the tree.
+        input: String,
+    },
+    /// What the client says about a tree cannot be read.
+    #[error("failed to parse input metadata of {key}: {reason}")]
+    Metadata {
+        /// The name of the context.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An ignore file with a pattern that is none.
+    #[error("failed parsing {file}")]
+    IgnoreFile {
+        /// The name of the file.
+        file: String,
+        /// What is wrong with it.
+        source: patterns::PatternError,
+    },
 }
 
 /// What can be wrong with `ADD` and `COPY`.

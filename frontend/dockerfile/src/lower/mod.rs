@@ -25,7 +25,7 @@ use self::bases::{Bases, parse_base};
 use self::evaluate::{Books, Evaluated, Inherited, Opening, Shared, evaluate};
 use self::graph::{Builder, needs};
 use self::plan::UsedPaths;
-use self::stages::StageGraph;
+use self::stages::{Known, StageGraph};
 use crate::context::{IgnorePatterns, MainContext, NamedContexts, graph_mode};
 use crate::error::Problem;
 use crate::expand::Lexer;
@@ -37,7 +37,9 @@ use crate::options::Options;
 use crate::syntax::{Document, parse};
 
 pub(crate) use bases::read_image;
-pub use error::{ConfigError, CopyError, LowerError, OptionError, RunError, StageError};
+pub use error::{
+    ConfigError, ContextError, CopyError, LowerError, OptionError, RunError, StageError,
+};
 pub(crate) use evaluate::StageOutline;
 pub(crate) use graph::graph_platform;
 pub(crate) use plan::{NamedDirectory, Start};
@@ -127,8 +129,8 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
     };
     let is_replaced =
         |name: &str, platform: Option<&Platform>| contexts.find(name, platform).is_some();
-    let mut graph =
-        StageGraph::build(stages.clone(), &globals, &lexer, &native, lint, &is_replaced)?;
+    let known = Known { arguments: &globals, lexer, native: &native, is_replaced: &is_replaced };
+    let mut graph = StageGraph::build(stages.clone(), &known, lint)?;
     let target = graph.target(&request.options.target)?;
     let bases = Bases {
         bridge: request.bridge,

@@ -46,6 +46,18 @@ pub(super) struct Node {
     pub(super) used_arguments: BTreeSet<String>,
 }
 
+/// What is known before stages are linked.
+pub(super) struct Known<'a> {
+    /// The arguments of the whole file.
+    pub(super) arguments: &'a GlobalArguments,
+    /// How words are read.
+    pub(super) lexer: Lexer,
+    /// The platform of the daemon.
+    pub(super) native: &'a Platform,
+    /// Tells whether a named context takes the place of a stage.
+    pub(super) is_replaced: &'a (dyn Fn(&str, Option<&Platform>) -> bool + Sync),
+}
+
 /// All stages of a file, and the images they take files from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StageGraph {
@@ -57,21 +69,17 @@ pub(super) struct StageGraph {
 }
 
 impl StageGraph {
-    /// Expands what stages begin with and links them. `is_replaced` tells whether a named context
-    /// takes the place of a stage.
+    /// Expands what stages begin with and links them.
     pub(super) fn build(
         stages: Vec<Stage>,
-        arguments: &GlobalArguments,
-        lexer: &Lexer,
-        native: &Platform,
+        known: &Known<'_>,
         lint: &mut Linter,
-        is_replaced: &dyn Fn(&str, Option<&Platform>) -> bool,
     ) -> Result<Self, Problem> {
         let mut graph = Self::default();
         for (index, stage) in stages.into_iter().enumerate() {
-            let mut node = stage_node(stage, arguments, lexer, native, lint)?;
+            let mut node = stage_node(stage, known, lint)?;
             node.replaced = !node.stage.name.is_empty()
-                && is_replaced(&node.stage.name, node.platform.as_ref());
+                && (known.is_replaced)(&node.stage.name, node.platform.as_ref());
             if node.stage.name.is_empty() {
                 node.label = format!("stage-{index}");
             }
@@ -300,13 +308,8 @@ fn image_node(base: &str, lines: Lines) -> Node {
     }
 }
 
-fn stage_node(
-    stage: Stage,
-    arguments: &GlobalArguments,
-    lexer: &Lexer,
-    native: &Platform,
-    lint: &mut Linter,
-) -> Result<Node, Problem> {
+fn stage_node(stage: Stage, known: &Known<'_>, lint: &mut Linter) -> Result<Node, Problem> {
+    let Known { arguments, lexer, native, .. } = *known;
     let lines = stage.lines;
     let wrong = |error: StageError| Problem::from(super::LowerError::from(error)).at(lines);
     let expand = |text: &str| {
