@@ -46,13 +46,15 @@ impl Checksums {
         }
         // By its real place: a change is told by that, whatever links lead there.
         let path = without_links(tree, path)?;
-        let Some((directory, name)) = tree.parent_of(&path)? else {
-            let root = tree.open_dir(&path)?;
-            let digest = self.children(root.as_fd(), &mut PathBuf::from("/"), 0)?;
-            self.known.lock().insert(PathBuf::from("/"), digest);
-            return Ok(digest);
+        let mut place = path.as_path().to_path_buf();
+        let looked = match tree.parent_of(&path)? {
+            Some((directory, name)) => self.look(directory.as_fd(), name, &place)?,
+            None => Looked::Directory(Level::open(tree.open_dir(&path)?, None)?),
         };
-        self.entry(directory.as_fd(), name, &mut path.as_path().to_path_buf(), 0)
+        match looked {
+            Looked::Known(digest) => Ok(digest),
+            Looked::Directory(level) => self.walk(level, &mut place),
+        }
     }
 
     /// Forgets what is known of `path`, of all below it, and of the directories it is in.
@@ -81,15 +83,10 @@ impl Checksums {
         self.known.lock().get(path).copied()
     }
 
-    fn entry(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        path: &mut PathBuf,
-        depth: usize,
-    ) -> io::Result<Digest> {
+    /// Returns the digest of an entry, or the entry opened if it is a directory.
+    fn look(&self, directory: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<Looked> {
         if let Some(digest) = self.get(path) {
-            return Ok(digest);
+            return Ok(Looked::Known(digest));
         }
         let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let mut hasher = StableHasher::new("file.v1");
@@ -98,7 +95,7 @@ impl Checksums {
             FileType::Directory => {
                 let inner = open(directory, name, OFlags::DIRECTORY)?;
                 feed_xattrs(&mut hasher, inner.as_fd())?;
-                hasher.feed(&self.children(inner.as_fd(), path, depth + 1)?);
+                return Ok(Looked::Directory(Level::open(inner, Some((name, hasher)))?));
             }
             FileType::RegularFile => {
                 let file = open(directory, name, OFlags::NONBLOCK)?;
@@ -114,29 +111,71 @@ impl Checksums {
             }
         }
         let digest = hasher.finish();
-        self.known.lock().insert(path.clone(), digest);
-        Ok(digest)
+        self.known.lock().insert(path.to_path_buf(), digest);
+        Ok(Looked::Known(digest))
     }
 
-    fn children(
-        &self,
-        directory: BorrowedFd<'_>,
-        path: &mut PathBuf,
-        depth: usize,
-    ) -> io::Result<Digest> {
-        if depth > MAX_DEPTH {
-            return Err(io::Error::other(format!("more than {MAX_DEPTH} directories deep")));
-        }
-        let names = names(directory)?;
-        let mut hasher = StableHasher::new("directory.v1");
-        hasher.feed(&(names.len() as u64));
-        for name in names {
-            path.push(&name);
-            let digest = self.entry(directory, &name, path, depth)?;
+    /// Returns the digest of a directory with all below it. Not by recursion: how deep a tree is
+    /// decides who made it.
+    fn walk(&self, top: Level, path: &mut PathBuf) -> io::Result<Digest> {
+        let mut outer: Vec<Level> = Vec::new();
+        let mut level = top;
+        loop {
+            if let Some(name) = level.names.next() {
+                path.push(&name);
+                match self.look(level.directory.as_fd(), &name, path)? {
+                    Looked::Known(digest) => {
+                        path.pop();
+                        level.children.feed(name.as_bytes()).feed(&digest);
+                    }
+                    Looked::Directory(_) if outer.len() >= MAX_DEPTH => {
+                        let text = format!("more than {MAX_DEPTH} directories deep");
+                        return Err(io::Error::other(text));
+                    }
+                    Looked::Directory(inner) => outer.push(std::mem::replace(&mut level, inner)),
+                }
+                continue;
+            }
+            let (name, digest) = level.finish();
+            self.known.lock().insert(path.clone(), digest);
+            let Some(above) = outer.pop() else { return Ok(digest) };
+            level = above;
             path.pop();
-            hasher.feed(name.as_bytes()).feed(&digest);
+            level.children.feed(name.as_bytes()).feed(&digest);
         }
-        Ok(hasher.finish())
+    }
+}
+
+/// What there is at a place.
+enum Looked {
+    Known(Digest),
+    Directory(Level),
+}
+
+/// A directory whose entries are being looked at.
+struct Level {
+    directory: OwnedFd,
+    names: std::vec::IntoIter<OsString>,
+    children: StableHasher,
+    /// Its name and its own attributes; none for the root, which counts by its content alone.
+    own: Option<(OsString, StableHasher)>,
+}
+
+impl Level {
+    fn open(directory: OwnedFd, own: Option<(&OsStr, StableHasher)>) -> io::Result<Self> {
+        let names = names(directory.as_fd())?;
+        let mut children = StableHasher::new("directory.v1");
+        children.feed(&(names.len() as u64));
+        let own = own.map(|(name, hasher)| (name.to_owned(), hasher));
+        Ok(Self { directory, names: names.into_iter(), children, own })
+    }
+
+    fn finish(self) -> (OsString, Digest) {
+        let children = self.children.finish();
+        match self.own {
+            None => (OsString::new(), children),
+            Some((name, mut own)) => (name, own.feed(&children).finish()),
+        }
     }
 }
 
