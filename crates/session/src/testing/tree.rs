@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::Stat;
 
@@ -170,6 +171,13 @@ pub(super) fn write(
         }
         if stat.mode & 1 << 27 == 0 {
             fs::set_permissions(&path, fs::Permissions::from_mode(stat.mode & 0o777))?;
+        }
+    }
+    // What is written into a directory moves its time, so these come last.
+    for stat in stats.values().rev().filter(|stat| stat.mode & (1 << 27) == 0) {
+        if let Ok(nanoseconds) = u64::try_from(stat.mod_time) {
+            let time = UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+            fs::File::open(root.join(&stat.path))?.set_modified(time)?;
         }
     }
     Ok(())
