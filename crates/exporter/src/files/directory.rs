@@ -81,6 +81,8 @@ impl Exporter for DirectoryExporter {
             let checked = tasks::blocking("compare platforms", check).await;
             outputs = checked.map_err(ExportError::during("compare platforms"))??;
         }
+        // What is sent stays open: a tree may be there only while somebody looks at it.
+        let _views: Vec<_> = outputs.iter().map(|output| output.tree.clone()).collect();
         if self.mode == SendMode::Mirror {
             // One stream carries everything, or the client would delete what it just got.
             let epoch = outputs.first().and_then(|output| output.epoch);
