@@ -16,86 +16,81 @@ fn lines(error: &BuildError) -> Vec<i32> {
     ranges.flatten().collect()
 }
 
+/// A Dockerfile, what is said about it, and the lines that are meant.
+const MISTAKES: &[(&str, &str, &[i32])] = &[
+    (
+        "FROM alpine\n\nRNU x\n",
+        "dockerfile parse error on line 3: unknown instruction: RNU (did you mean RUN?)",
+        &[3],
+    ),
+    (
+        "FROM alpine\nCOPY --form=x \\\n a b\n",
+        "dockerfile parse error on line 2: unknown flag: --form (did you mean from?)",
+        &[2, 3],
+    ),
+    ("# just a comment\n", "file with no instructions", &[1]),
+    ("ARG A=1\n", "dockerfile contains no stages to build", &[]),
+    ("RUN x\n", "no build stage in current context", &[1]),
+    ("FROM alpine\nRUN <<E\nx\n", "unterminated heredoc", &[2, 3]),
+    ("FROM $NONE\n", "base name ($NONE) should not be blank", &[1]),
+    (
+        "FROM --platform=$TARGETPLATFROM alpine\n",
+        "empty platform value from expression $TARGETPLATFROM (did you mean TARGETPLATFORM?)",
+        &[1],
+    ),
+    (
+        "FROM Upper\n",
+        "failed to parse stage name \"Upper\": invalid reference format: repository name (Upper) must be lowercase",
+        &[1],
+    ),
+    (
+        "FROM alpin\n",
+        "alpin: failed to resolve source metadata for docker.io/library/alpin:latest: docker.io/library/alpin:latest: not found (did you mean alpine?)",
+        &[1],
+    ),
+    (
+        "FROM alpine AS first\nCOPY --from=later a b\nFROM alpine AS later\n",
+        "cannot copy from stage \"later\", it needs to be defined before current stage \"first\"",
+        &[2],
+    ),
+    ("FROM alpine\nCOPY --from=7 a b\n", "invalid stage index 7", &[2]),
+    (
+        "FROM alpine\nCOPY --from=$X a b\n",
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+        &[2],
+    ),
+    ("FROM alpine AS a\nCOPY --from=a a b\n", "circular dependency detected on stage: a", &[2]),
+    (
+        "FROM alpine\nRUN --mount=type=cahce,target=/x y\n",
+        "unsupported mount type \"cahce\" (did you mean cache?)",
+        &[2],
+    ),
+    ("FROM alpine\nRUN --mount=type=cache,target=/ y\n", "invalid mount target \"/\"", &[2]),
+    (
+        "FROM alpine AS first\nRUN --mount=from=late,target=/x y\nFROM alpine AS late\n",
+        "cannot mount from stage \"late\" to \"/x\", stage needs to be defined before current command",
+        &[2],
+    ),
+    (
+        "FROM alpine\nCOPY --chmod=999 a b\n",
+        "invalid chmod parameter: '999'. it should be octal string and between 0 and 07777",
+        &[2],
+    ),
+    ("FROM alpine\nCOPY https://x/y b\n", "source can't be a URL for COPY", &[2]),
+    ("FROM alpine\nADD --checksum=x a b\n", "checksum requires HTTP(S) or Git sources", &[2]),
+    ("FROM alpine\nENV A=${B:?tell}\n", "failed to process \"${B:?tell}\": B: tell", &[2]),
+    ("FROM alpine\nSTOPSIGNAL FOO\n", "invalid signal: FOO", &[2]),
+    ("FROM alpine\nEXPOSE 80/foo\n", "invalid port: \"80/foo\": invalid proto: foo", &[2]),
+    ("FROM alpine\nRUN []\n", "arguments are required", &[2]),
+];
+
 #[tokio::test]
 async fn mistakes_are_told_with_their_lines() {
-    for (dockerfile, message, expected) in [
-        (
-            "FROM alpine\n\nRNU x\n",
-            "dockerfile parse error on line 3: unknown instruction: RNU (did you mean RUN?)",
-            vec![3],
-        ),
-        (
-            "FROM alpine\nCOPY --form=x \\\n a b\n",
-            "dockerfile parse error on line 2: unknown flag: --form (did you mean from?)",
-            vec![2, 3],
-        ),
-        ("# just a comment\n", "file with no instructions", vec![1]),
-        ("ARG A=1\n", "dockerfile contains no stages to build", vec![]),
-        ("RUN x\n", "no build stage in current context", vec![1]),
-        ("FROM alpine\nRUN <<E\nx\n", "unterminated heredoc", vec![2, 3]),
-        ("FROM $NONE\n", "base name ($NONE) should not be blank", vec![1]),
-        (
-            "FROM --platform=$TARGETPLATFROM alpine\n",
-            "empty platform value from expression $TARGETPLATFROM (did you mean TARGETPLATFORM?)",
-            vec![1],
-        ),
-        (
-            "FROM Upper\n",
-            "failed to parse stage name \"Upper\": invalid reference format: repository name (Upper) must be lowercase",
-            vec![1],
-        ),
-        (
-            "FROM alpin\n",
-            "alpin: failed to resolve source metadata for docker.io/library/alpin:latest: docker.io/library/alpin:latest: not found (did you mean alpine?)",
-            vec![1],
-        ),
-        (
-            "FROM alpine AS first\nCOPY --from=later a b\nFROM alpine AS later\n",
-            "cannot copy from stage \"later\", it needs to be defined before current stage \"first\"",
-            vec![2],
-        ),
-        ("FROM alpine\nCOPY --from=7 a b\n", "invalid stage index 7", vec![2]),
-        (
-            "FROM alpine\nCOPY --from=$X a b\n",
-            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
-            vec![2],
-        ),
-        (
-            "FROM alpine AS a\nCOPY --from=a a b\n",
-            "circular dependency detected on stage: a",
-            vec![2],
-        ),
-        (
-            "FROM alpine\nRUN --mount=type=cahce,target=/x y\n",
-            "unsupported mount type \"cahce\" (did you mean cache?)",
-            vec![2],
-        ),
-        ("FROM alpine\nRUN --mount=type=cache,target=/ y\n", "invalid mount target \"/\"", vec![2]),
-        (
-            "FROM alpine AS first\nRUN --mount=from=late,target=/x y\nFROM alpine AS late\n",
-            "cannot mount from stage \"late\" to \"/x\", stage needs to be defined before current command",
-            vec![2],
-        ),
-        (
-            "FROM alpine\nCOPY --chmod=999 a b\n",
-            "invalid chmod parameter: '999'. it should be octal string and between 0 and 07777",
-            vec![2],
-        ),
-        ("FROM alpine\nCOPY https://x/y b\n", "source can't be a URL for COPY", vec![2]),
-        (
-            "FROM alpine\nADD --checksum=x a b\n",
-            "checksum requires HTTP(S) or Git sources",
-            vec![2],
-        ),
-        ("FROM alpine\nENV A=${B:?tell}\n", "failed to process \"${B:?tell}\": B: tell", vec![2]),
-        ("FROM alpine\nSTOPSIGNAL FOO\n", "invalid signal: FOO", vec![2]),
-        ("FROM alpine\nEXPOSE 80/foo\n", "invalid port: \"80/foo\": invalid proto: foo", vec![2]),
-        ("FROM alpine\nRUN []\n", "arguments are required", vec![2]),
-    ] {
+    for (dockerfile, message, expected) in MISTAKES {
         let target = if dockerfile.contains("AS first") { "first" } else { "" };
         let error = Fake::new(dockerfile).option("target", target).error().await;
-        assert_eq!(error.message(), message, "{dockerfile}");
-        assert_eq!(lines(&error), expected, "{dockerfile}");
+        assert_eq!(error.message(), *message, "{dockerfile}");
+        assert_eq!(lines(&error), *expected, "{dockerfile}");
         let frontend = error.details().last();
         assert!(matches!(frontend, Some(Detail::Frontend { name, .. }) if name == "dockerfile.v0"));
     }

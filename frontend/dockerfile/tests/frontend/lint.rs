@@ -7,99 +7,99 @@ async fn warnings(fake: Fake) -> Vec<String> {
     said.warnings.into_iter().map(|warning| warning.short).collect()
 }
 
+/// A Dockerfile and the one thing that a rule finds in it.
+const FINDINGS: &[(&str, &str)] = &[
+    ("FROM alpine AS Build\n", "StageNameCasing: Stage name 'Build' should be lowercase (line 1)"),
+    (
+        "FROM alpine as build\n",
+        "FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)",
+    ),
+    ("FROM alpine\nRUN a \\\n\n b\n", "NoEmptyContinuation: Empty continuation line (line 4)"),
+    (
+        "FROM alpine\nRUN a\nrun b\n",
+        "ConsistentInstructionCasing: Command 'run' should match the case of the command majority (uppercase) (line 3)",
+    ),
+    (
+        "FROM alpine AS a\nFROM alpine AS a\n",
+        "DuplicateStageName: Duplicate stage name \"a\", stage names should be unique (line 2)",
+    ),
+    (
+        "FROM alpine AS scratch\n",
+        "ReservedStageName: Stage name should not use the same name as reserved stage \"scratch\" (line 1)",
+    ),
+    (
+        "FROM alpine\nCMD a\n",
+        "JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 2)",
+    ),
+    (
+        "FROM alpine\nMAINTAINER me\n",
+        "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 2)",
+    ),
+    (
+        "ARG TAG\nFROM alpine:${TGA:-latest}\n",
+        "UndefinedArgInFrom: FROM argument 'TGA' is not declared (did you mean TAG?) (line 2)",
+    ),
+    (
+        "FROM alpine\nWORKDIR a\n",
+        "WorkdirRelativePath: Relative workdir \"a\" can have unexpected results if the base image changes (line 2)",
+    ),
+    (
+        "FROM alpine\nCOPY $PAHT /\n",
+        "UndefinedVar: Usage of undefined variable '$PAHT' (did you mean $PATH?) (line 2)",
+    ),
+    (
+        "FROM alpine\nCMD [\"a\"]\nCMD [\"b\"]\n",
+        "MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because only the last one will be used (line 2)",
+    ),
+    (
+        "FROM alpine\nENV a b\n",
+        "LegacyKeyValueFormat: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format (line 2)",
+    ),
+    (
+        "FROM --platform=$TARGETPLATFORM alpine\n",
+        "RedundantTargetPlatform: Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior (line 1)",
+    ),
+    (
+        "FROM alpine\nARG API_KEY\n",
+        "SecretsUsedInArgOrEnv: Do not use ARG or ENV instructions for sensitive data (ARG \"API_KEY\") (line 2)",
+    ),
+    (
+        "ARG T\nFROM alpine:$T\n",
+        "InvalidDefaultArgInFrom: Default value for ARG alpine:$T results in empty or invalid base image name (line 2)",
+    ),
+    (
+        "FROM --platform=linux/amd64 alpine AS x\n",
+        "FromPlatformFlagConstDisallowed: FROM --platform flag should not use constant value \"linux/amd64\" (line 1)",
+    ),
+    (
+        "FROM alpine\nCOPY no.log /\n",
+        "CopyIgnoredFile: Attempting to Copy file \"no.log\" that is excluded by .dockerignore (line 2)",
+    ),
+    (
+        "FROM alpine\nEXPOSE 80/TCP\n",
+        "ExposeProtoCasing: Defined protocol '80/TCP' in EXPOSE instruction should be lowercase (line 2)",
+    ),
+    (
+        "FROM alpine\nEXPOSE 1:80\n",
+        "ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '1:80' (line 2)",
+    ),
+    (
+        "# check=experimental=all\n# other\nFROM alpine AS x\n",
+        "InvalidDefinitionDescription: Comment for FROM should follow the format: `# x <description>` (line 3)",
+    ),
+    (
+        "FROM --platform=linux/386 alpine AS linux\n",
+        "InvalidBaseImagePlatform: Base image alpine was pulled with platform \"linux/amd64\", expected \"linux/386\" for current build (line 1)",
+    ),
+];
+
 #[tokio::test]
 async fn each_rule_finds_what_it_is_for() {
-    for (dockerfile, expected) in [
-        (
-            "FROM alpine AS Build\n",
-            "StageNameCasing: Stage name 'Build' should be lowercase (line 1)",
-        ),
-        (
-            "FROM alpine as build\n",
-            "FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)",
-        ),
-        ("FROM alpine\nRUN a \\\n\n b\n", "NoEmptyContinuation: Empty continuation line (line 4)"),
-        (
-            "FROM alpine\nRUN a\nrun b\n",
-            "ConsistentInstructionCasing: Command 'run' should match the case of the command majority (uppercase) (line 3)",
-        ),
-        (
-            "FROM alpine AS a\nFROM alpine AS a\n",
-            "DuplicateStageName: Duplicate stage name \"a\", stage names should be unique (line 2)",
-        ),
-        (
-            "FROM alpine AS scratch\n",
-            "ReservedStageName: Stage name should not use the same name as reserved stage \"scratch\" (line 1)",
-        ),
-        (
-            "FROM alpine\nCMD a\n",
-            "JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 2)",
-        ),
-        (
-            "FROM alpine\nMAINTAINER me\n",
-            "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 2)",
-        ),
-        (
-            "ARG TAG\nFROM alpine:${TGA:-latest}\n",
-            "UndefinedArgInFrom: FROM argument 'TGA' is not declared (did you mean TAG?) (line 2)",
-        ),
-        (
-            "FROM alpine\nWORKDIR a\n",
-            "WorkdirRelativePath: Relative workdir \"a\" can have unexpected results if the base image changes (line 2)",
-        ),
-        (
-            "FROM alpine\nCOPY $PAHT /\n",
-            "UndefinedVar: Usage of undefined variable '$PAHT' (did you mean $PATH?) (line 2)",
-        ),
-        (
-            "FROM alpine\nCMD [\"a\"]\nCMD [\"b\"]\n",
-            "MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because only the last one will be used (line 2)",
-        ),
-        (
-            "FROM alpine\nENV a b\n",
-            "LegacyKeyValueFormat: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format (line 2)",
-        ),
-        (
-            "FROM --platform=$TARGETPLATFORM alpine\n",
-            "RedundantTargetPlatform: Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior (line 1)",
-        ),
-        (
-            "FROM alpine\nARG API_KEY\n",
-            "SecretsUsedInArgOrEnv: Do not use ARG or ENV instructions for sensitive data (ARG \"API_KEY\") (line 2)",
-        ),
-        (
-            "ARG T\nFROM alpine:$T\n",
-            "InvalidDefaultArgInFrom: Default value for ARG alpine:$T results in empty or invalid base image name (line 2)",
-        ),
-        (
-            "FROM --platform=linux/amd64 alpine AS x\n",
-            "FromPlatformFlagConstDisallowed: FROM --platform flag should not use constant value \"linux/amd64\" (line 1)",
-        ),
-        (
-            "FROM alpine\nCOPY no.log /\n",
-            "CopyIgnoredFile: Attempting to Copy file \"no.log\" that is excluded by .dockerignore (line 2)",
-        ),
-        (
-            "FROM alpine\nEXPOSE 80/TCP\n",
-            "ExposeProtoCasing: Defined protocol '80/TCP' in EXPOSE instruction should be lowercase (line 2)",
-        ),
-        (
-            "FROM alpine\nEXPOSE 1:80\n",
-            "ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '1:80' (line 2)",
-        ),
-        (
-            "# check=experimental=all\n# other\nFROM alpine AS x\n",
-            "InvalidDefinitionDescription: Comment for FROM should follow the format: `# x <description>` (line 3)",
-        ),
-        (
-            "FROM --platform=linux/386 alpine AS linux\n",
-            "InvalidBaseImagePlatform: Base image alpine was pulled with platform \"linux/amd64\", expected \"linux/386\" for current build (line 1)",
-        ),
-    ] {
+    for (dockerfile, expected) in FINDINGS {
         let fake = Fake::new(dockerfile)
             .file("local:context", ".dockerignore", "*.log\n")
             .option("build-arg:T", "latest");
-        assert_eq!(warnings(fake).await, [expected], "{dockerfile}");
+        assert_eq!(warnings(fake).await, [*expected], "{dockerfile}");
         let rule = expected.split(':').next().unwrap();
         let skipped = format!(
             "# check=skip={rule}\n{}",
