@@ -24,6 +24,17 @@ pub enum VolumeError {
         /// The versions there are.
         kept: String,
     },
+    /// There is no such directory in the volume.
+    #[error("volume `{volume}` has no directory `{path}`")]
+    NoDirectory {
+        /// The volume.
+        volume: String,
+        /// The path, from the volume's root.
+        path: String,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// Somebody uses the volume, or waits for it.
     #[error("volume `{volume}` is in use by {}", users(holders))]
     InUse {

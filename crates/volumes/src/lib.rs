@@ -1,6 +1,7 @@
 //! Cache volumes: named, versioned, leased, forked, published.
 
 mod admin;
+mod browse;
 mod disk;
 mod document;
 mod ending;
@@ -30,6 +31,7 @@ mod turn;
 mod usage;
 mod wake;
 
+pub use browse::{Entry, EntryKind};
 pub use disk::{Faults, Step};
 pub use error::VolumeError;
 pub use filelock::{Holder, Label};
