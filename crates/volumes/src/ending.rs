@@ -70,16 +70,16 @@ impl Hold {
     }
 
     /// Ends an uncontended use in place without leaving the thread; see [`Want::attempt_at_once`].
-    /// Gives the use back if it was something else.
+    /// Returns false if it was something else, and lasts.
     ///
-    /// [`Want::attempt_at_once`]: crate::hold::Want::attempt_at_once
-    pub(crate) fn end_at_once(mut self, ending: Ending) -> Result<(), Self> {
+    /// [`Want::attempt_at_once`]: crate::want::Want::attempt_at_once
+    pub(crate) fn end_at_once(&mut self, ending: Ending) -> bool {
         let usual = matches!(ending, Ending::Outcome(Outcome::Succeeded | Outcome::Failed));
-        if !self.turn.in_place || !usual || !self.park_at_once() {
-            return Err(self);
+        let ended = self.turn.in_place && usual && self.park_at_once();
+        if ended {
+            self.volume.store.note_use_later(&self.volume);
         }
-        self.volume.store.note_use_later(&self.volume);
-        Ok(())
+        ended
     }
 
     fn park_at_once(&mut self) -> bool {
@@ -194,7 +194,9 @@ impl Hold {
         let path = volume.paths.tree(layer);
         let failed = || VolumeError::system("publish", path.as_path());
         let nothing = || tree::is_empty(path.as_path()).map_err(failed());
-        if !self.turn.fresh && nothing()? {
+        // A process that died after publishing and before ending its turn has left nothing to do.
+        let published = state.layers().contains(&layer);
+        if published || (!self.turn.fresh && nothing()?) {
             return Ok(None);
         }
         let (head, cutoff) = (state.head, state.cutoff);

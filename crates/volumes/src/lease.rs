@@ -83,10 +83,8 @@ impl Leases {
 
     async fn end(mut self, ending: Ending) -> Result<(), VolumeError> {
         let store = self.store.clone();
-        let holds: Vec<Hold> = std::mem::take(&mut self.holds)
-            .into_iter()
-            .filter_map(|hold| hold.end_at_once(ending).err())
-            .collect();
+        let mut holds = std::mem::take(&mut self.holds);
+        holds.retain_mut(|hold| !hold.end_at_once(ending));
         if holds.is_empty() {
             return Ok(());
         }

@@ -30,6 +30,7 @@ mod tree;
 mod turn;
 mod usage;
 mod wake;
+mod want;
 
 pub use browse::{Entry, EntryKind};
 pub use disk::{Faults, Step};

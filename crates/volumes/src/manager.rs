@@ -8,10 +8,11 @@ use mount::HostPath;
 use tasks::Task;
 
 use crate::disk::Disk;
-use crate::hold::{Attempt, Hold, Want};
+use crate::hold::Hold;
 use crate::request::LeaseRequest;
 use crate::store::Store;
 use crate::tidy::Tidying;
+use crate::want::{Attempt, Want};
 use crate::{
     Leases, RootAttributes, Sharing, VolumeError, VolumeKey, VolumeSettings, WaitObserver, Waiting,
     sweep,

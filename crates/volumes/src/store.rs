@@ -133,9 +133,9 @@ impl Volume {
         let Some(seed) = &beginning.seed else { return self.make(origin, by, |_, _| Ok(())) };
         // Seeding takes as long as copying does: once is enough.
         let lock = self.store.layout.seeding().join(self.key.to_string());
-        let _turn = FileLock::acquire(lock.as_path(), Mode::Exclusive, None).map_err(lock_error)?;
+        let turn = FileLock::acquire(lock.as_path(), Mode::Exclusive, None).map_err(lock_error)?;
         if self.paths.directory().as_path().exists() {
-            return Ok(());
+            return turn.remove().map_err(lock_error);
         }
         self.make(origin, by, |paths, state| {
             let tree = paths.tree(state.head_layers()[0]);
@@ -145,7 +145,8 @@ impl Volume {
             let root = tree::root_attributes(tree.as_path()).map_err(failed())?;
             state.remember_root(RootAttributes::default(), root);
             self.store.disk.sync_tree(tree.as_path()).map_err(failed())
-        })
+        })?;
+        turn.remove().map_err(lock_error)
     }
 
     /// Makes the volume beside its place, has it filled, and puts it there in one instant.

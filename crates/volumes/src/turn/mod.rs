@@ -217,8 +217,8 @@ pub(crate) enum Start {
     Copy,
 }
 
-/// Decides where a granted `turn` writes.
-pub(crate) fn start(turn: &Turn, others: &[Turn], form: Form) -> Start {
+/// Decides where a granted `turn` writes. A group that began before `cutoff` is not joined any more.
+pub(crate) fn start(turn: &Turn, others: &[Turn], form: Form, cutoff: u64) -> Start {
     if turn.sharing == Sharing::ReadOnly {
         return Start::Read;
     }
@@ -226,7 +226,8 @@ pub(crate) fn start(turn: &Turn, others: &[Turn], form: Form) -> Start {
         return Start::Empty;
     }
     let group = others.iter().find(|other| {
-        other.number != turn.number && other.phase == Phase::Holding && other.is_joined()
+        let lives = other.phase == Phase::Holding && other.is_joined();
+        lives && other.number != turn.number && other.base >= cutoff
     });
     if let (true, Some(Turn { layer: Some(layer), base, in_place, .. })) = (turn.is_joined(), group)
     {

@@ -69,7 +69,7 @@ impl Volume {
             return false;
         }
         self.check_not_overtaking(&waiting);
-        let start = start(&waiting, &self.turns, self.form);
+        let start = start(&waiting, &self.turns, self.form, 0);
         if waiting.freezes(self.form) {
             self.form = Form::Versioned;
         }
