@@ -78,7 +78,7 @@ fn children(
 /// Returns true if the layers below show the same directory at `path`.
 fn is_as_below(stat: &Stat, path: &Path, below: &[HostPath]) -> Result<bool, Errno> {
     for layer in below {
-        match rustix::fs::lstat(&layer.as_path().join(path)) {
+        match rustix::fs::lstat(layer.as_path().join(path)) {
             Ok(found) => {
                 let same = |stat: &Stat| {
                     (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_mtime_nsec)
