@@ -202,7 +202,7 @@ mod tests {
             (control::SolveRequest { proxy_network: true, ..request() }, "proxy"),
             (control::SolveRequest { enable_session_exporter: true, ..request() }, "exporters"),
             (control::SolveRequest { source_policy: Some(policy), ..request() }, "policies"),
-            (control::SolveRequest { definition: Some(damaged), ..request() }, "definition"),
+            (control::SolveRequest { definition: Some(damaged), ..request() }, "op 0"),
         ] {
             let error = build_request(wire).unwrap_err();
             assert!(error.message().contains(says), "{error} should say {says}");
