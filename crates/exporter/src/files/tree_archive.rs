@@ -241,3 +241,24 @@ fn extension(key: &[u8], value: &[u8]) -> Vec<u8> {
     }
     [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn extensions_count_their_own_length(
+            key in "[a-zA-Z.]{1,20}",
+            value in proptest::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let record = extension(key.as_bytes(), &value);
+            let text = format!("{} {key}=", record.len());
+            prop_assert!(record.starts_with(text.as_bytes()));
+            prop_assert_eq!(&record[text.len()..record.len() - 1], &value[..]);
+            prop_assert_eq!(record.last(), Some(&b'\n'));
+        }
+    }
+}

@@ -1,13 +1,16 @@
 //! Images on their way to registries.
 
+use std::sync::Arc;
+
+use cache::{CacheError, ImageLayer, LayerInfo, LayerPhase, LayerSource};
+use digests::{DiffId, Digest};
 use exporter::{ExportError, InsecureRegistries};
-use oci::{Index, Manifest, Raw};
+use oci::{Descriptor, Index, Manifest, Raw, annotations, media};
 use registry::testing::FakeRegistry;
 use registry::{Action, Registry as _};
 use session::testing::FakeClient;
-use std::sync::Arc;
 
-use crate::workbench::{Workbench, reference, request, single, with_statement};
+use crate::workbench::{Workbench, digest_at, reference, request, single, with_statement};
 
 #[tokio::test]
 async fn an_image_is_pushed_under_all_its_names() {
@@ -90,6 +93,51 @@ async fn a_push_that_fails_names_the_image() {
     }
 }
 
+/// Brings nothing: all archives are there.
+#[derive(Debug)]
+struct AllThere;
+
+#[async_trait::async_trait]
+impl LayerSource for AllThere {
+    async fn fetch(&self, blob: &Descriptor) -> Result<(), CacheError> {
+        panic!("{blob:?} is not there")
+    }
+
+    fn progress(&self, _blob: &Descriptor, _phase: LayerPhase) {}
+}
+
+#[tokio::test]
+async fn layers_of_the_base_image_need_not_travel() {
+    let maker = Workbench::new().await;
+    let made = maker.export("image", &[], &single(maker.two_layers().await)).await.unwrap();
+    let manifest = maker.root(&made).await;
+    let config = maker.json(digest_at(&manifest, "/config")).await;
+    let archive = maker.document(digest_at(&manifest, "/layers/0")).await;
+
+    let bench = Workbench::new().await;
+    bench.content.inner().insert(archive.clone());
+    let blob = bench.registry.add_blob(
+        &reference("r.example/base"),
+        media::OCI_LAYER_GZIP,
+        archive.clone(),
+    );
+    let key = format!("{}.r.example", annotations::DISTRIBUTION_SOURCE);
+    let blob = blob.with_annotation(key, "team/app,base");
+    let diff_id = config["rootfs"]["diff_ids"][0].as_str().unwrap().parse::<Digest>().unwrap();
+    let layer = ImageLayer { diff_id: DiffId::new(diff_id), blob: blob.clone() };
+    let source: Arc<dyn LayerSource> = Arc::new(AllThere);
+    let info = LayerInfo::regular("pulled from r.example/base");
+    let tree = bench.refs.image(&[layer], &source, &info).await.unwrap();
+    // Whoever sends these bytes is refused.
+    bench.content.inner().corrupt(&blob.digest, vec![b'x'; archive.len()]);
+    let attributes = [("name", "r.example/team/app"), ("push", "true")];
+    let response = bench.export("image", &attributes, &single(tree)).await.unwrap();
+    let name = reference("r.example/team/app");
+    assert_eq!(bench.registry.content(&name, blob.digest).unwrap(), archive);
+    let layer = &bench.root(&response).await["layers"][0];
+    assert!(layer.get("annotations").is_none(), "where it was found is nobody's business");
+}
+
 #[tokio::test]
 async fn nothing_is_pushed_unasked() {
     let bench = Workbench::new().await;
@@ -128,6 +176,6 @@ fn context() -> exporter::ExportContext {
     exporter::ExportContext {
         sessions: Vec::new(),
         progress: Arc::new(progress::NullSink),
-        vertex: digests::Digest::of("line"),
+        vertex: Digest::of("line"),
     }
 }
