@@ -49,6 +49,8 @@ impl Faults for After {
 enum Deed {
     Create,
     Publish,
+    /// As `Publish`, by a step that shares the volume: what it wrote outlives it.
+    Group,
     Merge,
     Fresh,
     Reset,
@@ -57,9 +59,10 @@ enum Deed {
     Fork,
 }
 
-const DEEDS: [Deed; 8] = [
+const DEEDS: [Deed; 9] = [
     Deed::Create,
     Deed::Publish,
+    Deed::Group,
     Deed::Merge,
     Deed::Fresh,
     Deed::Reset,
@@ -81,7 +84,7 @@ fn outcomes(deed: Deed) -> [Vec<&'static str>; 2] {
     let old = vec!["a=1", "b=1"];
     match deed {
         Deed::Create => [vec![], vec!["n=1"]],
-        Deed::Publish => [old, vec!["a=2", "n=1"]],
+        Deed::Publish | Deed::Group => [old, vec!["a=2", "n=1"]],
         Deed::Merge => [vec!["a=0", "b=1"], vec!["a=0", "n=1"]],
         Deed::Fresh => [old, vec!["n=1"]],
         Deed::Reset => [old, vec![]],
@@ -96,14 +99,17 @@ async fn perform(manager: &VolumeManager, deed: Deed) -> Result<(), volumes::Vol
     let write = |lease: &volumes::Leases| {
         let tree = mounted(&lease.mount(0).unwrap());
         tree.write("n", "1");
-        if matches!(deed, Deed::Publish | Deed::Merge) {
+        if matches!(deed, Deed::Publish | Deed::Group | Deed::Merge) {
             tree.write("a", "2");
             tree.remove("b");
         }
     };
     let mut wanted = request("v", Sharing::Private);
     match deed {
-        Deed::Create | Deed::Publish => {
+        Deed::Create | Deed::Publish | Deed::Group => {
+            if deed == Deed::Group {
+                wanted.mounts[0].sharing = Sharing::Shared;
+            }
             let lease = manager.acquire(wanted, &Unobserved).await?;
             write(&lease);
             lease.finish(Outcome::Succeeded).await
@@ -178,6 +184,7 @@ async fn check(root: &Path, deed: Deed, done: bool, what: &str) {
         let merging = deed == Deed::Merge && !done && more.iter().any(|other| found == *other);
         assert!(allowed || merging, "{what}: {found:?}");
         drop(lease);
+        assert!(record.versions.len() <= 3, "{what}: published more than once");
         assert!(record.leases.is_empty() && record.waiting.is_empty(), "{what}: {record:?}");
     } else {
         assert!(deed == Deed::Create && !done, "{what}: the volume is lost");

@@ -61,6 +61,29 @@ async fn a_reset_empties_the_volume_under_nobody_and_is_not_undone_by_those_befo
 }
 
 #[tokio::test]
+async fn nobody_joins_a_tree_from_before_a_reset() {
+    let world = World::new().await;
+    for in_place in [true, false] {
+        let id = format!("v-{in_place}");
+        world.fill(&id, &[("old", "")]).await;
+        if !in_place {
+            world.take(&id, Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
+        }
+        let before = world.take(&id, Sharing::Shared).await;
+        world.manager.reset(key(&id), label()).await.unwrap();
+        let after = world.take(&id, Sharing::Shared).await;
+        let together = world.take(&id, Sharing::Shared).await;
+        assert!(mounted(&after.mount(0).unwrap()).names().is_empty());
+        mounted(&after.mount(0).unwrap()).write("new", "");
+        assert_eq!(mounted(&together.mount(0).unwrap()).names(), ["new"]);
+        for lease in [after, together, before] {
+            lease.finish(Outcome::Succeeded).await.unwrap();
+        }
+        assert_eq!(world.head(&id).await, ["new"]);
+    }
+}
+
+#[tokio::test]
 async fn a_rollback_brings_an_earlier_version_back() {
     let world = World::new().await;
     world.fill("v", &[("a", "1")]).await;
