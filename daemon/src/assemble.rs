@@ -81,6 +81,7 @@ pub(crate) async fn assemble(config: &Config) -> Result<Daemon> {
         builder,
         sessions,
         content: stores.content,
+        volumes: stores.volumes,
         workers: Arc::new(Workers { workers, rules }),
         gate: Gate::new(),
     };

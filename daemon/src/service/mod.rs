@@ -5,17 +5,20 @@ mod content;
 mod control;
 mod session;
 mod trace;
+mod volumes;
 
 use std::sync::Arc;
 
 use ::content::ContentStore;
 use ::session::Sessions;
+use ::volumes::VolumeManager;
 use builder::Builder;
 use proto::MAX_MESSAGE_SIZE;
 use proto::content::content_server::ContentServer;
 use proto::control::control_server::ControlServer;
 use proto::gateway::llb_bridge_server::LlbBridgeServer;
 use proto::trace::trace_service_server::TraceServiceServer;
+use proto::volumes::volumes_server::VolumesServer;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -31,6 +34,8 @@ pub(crate) struct Services {
     pub sessions: Sessions,
     /// Blobs that clients may read.
     pub content: Arc<dyn ContentStore>,
+    /// Cache volumes, for their owner.
+    pub volumes: Arc<VolumeManager>,
     /// What can build here.
     pub workers: Arc<Workers>,
     /// Lets builds in.
@@ -51,6 +56,7 @@ pub(crate) fn routes(services: Services) -> (Routes, HealthReporter) {
         .add_service(sized!(ControlServer, control::ControlService::new(services.clone())))
         .add_service(sized!(LlbBridgeServer, bridge::BridgeService::new(services.clone())))
         .add_service(sized!(ContentServer, content::ContentService::new(services.content)))
+        .add_service(sized!(VolumesServer, volumes::VolumesService::new(services.volumes)))
         .add_service(sized!(TraceServiceServer, trace::TraceCollector));
     (routes.prepare(), reporter)
 }

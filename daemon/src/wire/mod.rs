@@ -13,6 +13,7 @@ mod progress;
 mod results;
 mod session;
 mod time;
+mod volumes;
 mod worker;
 
 pub(crate) use self::bridge::{
@@ -28,6 +29,10 @@ pub(crate) use self::progress::status_messages;
 pub(crate) use self::results::{from_result, to_result};
 pub(crate) use self::session::registration;
 pub(crate) use self::time::current_timestamp;
+pub(crate) use self::volumes::{
+    entry, policy_patch, removed, space, volume, volume_key, volume_label, volume_name,
+    volume_path, volume_status, volumes_prune,
+};
 pub(crate) use self::worker::Workers;
 
 use ::bridge::{BuildError, Kind};

@@ -247,7 +247,7 @@ pub struct PruneRequest {
     /// Volumes used within this time stay.
     #[prost(uint64, tag = "2")]
     pub unused_for: u64,
-    /// Removing stops once all volumes together take no more than this.
+    /// Removing stops once all volumes together take no more than this; no inodes for any number.
     #[prost(message, optional, tag = "3")]
     pub keep: ::core::option::Option<Space>,
     /// Only volumes of this namespace, and with an id that this pattern matches: `*` stands for any text.
@@ -545,8 +545,8 @@ pub mod volumes_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Times are milliseconds of the epoch, durations are
-    /// seconds. An id is bytes: whatever a Dockerfile says in `id=`.
+    /// Times are milliseconds of the epoch, durations are seconds. An id is bytes: whatever a Dockerfile
+    /// says in `id=`.
     #[derive(Debug, Clone)]
     pub struct VolumesClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -952,8 +952,8 @@ pub mod volumes_server {
             request: tonic::Request<super::PruneRequest>,
         ) -> std::result::Result<tonic::Response<Self::PruneStream>, tonic::Status>;
     }
-    /// Times are milliseconds of the epoch, durations are
-    /// seconds. An id is bytes: whatever a Dockerfile says in `id=`.
+    /// Times are milliseconds of the epoch, durations are seconds. An id is bytes: whatever a Dockerfile
+    /// says in `id=`.
     #[derive(Debug)]
     pub struct VolumesServer<T> {
         inner: Arc<T>,
