@@ -4,6 +4,7 @@ use crate::{Daemon, Launch, Settings};
 
 /// What the suites run against.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per test")]
 pub enum Backend {
     /// A `larderd` of the test's own.
     Larder(Daemon),

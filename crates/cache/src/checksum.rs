@@ -147,6 +147,7 @@ impl Checksums {
 }
 
 /// What there is at a place.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 enum Looked {
     Known(Digest),
     Directory(Level),

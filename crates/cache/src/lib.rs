@@ -27,6 +27,6 @@ pub use error::CacheError;
 pub use image::{ImageLayer, LayerPhase, LayerSource};
 pub use index::CacheIndex;
 pub use local::{LocalTree, LocalTrees};
-pub use meta::{MetaError, MetaStore, Table};
+pub use meta::{MetaError, MetaStore, Rows, Table};
 pub use prune::{PruneRequest, RecordKind, UsageRecord, plan};
 pub use refs::{ImmutableRef, MutableRef, Refs, TreeView};

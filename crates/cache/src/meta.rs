@@ -89,6 +89,9 @@ pub enum MetaError {
     },
 }
 
+/// Keys with their values.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One change to the store.
 #[derive(Debug)]
 enum Change {
@@ -178,7 +181,7 @@ impl MetaStore {
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
-    pub fn scan(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MetaError> {
+    pub fn scan(&self, table: Table) -> Result<Rows, MetaError> {
         let unreadable = |error: redb::Error| MetaError::Unreadable {
             path: self.0.path.clone(),
             source: error.into(),
@@ -186,7 +189,7 @@ impl MetaStore {
         self.read(table).map_err(unreadable)
     }
 
-    fn read(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+    fn read(&self, table: Table) -> Result<Rows, redb::Error> {
         let transaction = self.0.database.begin_read()?;
         let rows = transaction.open_table(table.definition())?;
         let mut all = Vec::new();
