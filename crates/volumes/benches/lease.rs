@@ -6,10 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mount::{HostPath, Mount, MountSource};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_bind, move_mount, unmount,
-};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use volumes::{
     Label, LeaseRequest, MountRequest, Outcome, Sharing, Unobserved, VolumeManager, VolumeName,
     VolumeSettings,
@@ -149,23 +146,9 @@ async fn hand_over(manager: &VolumeManager) -> Duration {
 fn perform(mount: &Mount, target: &Path) {
     match &mount.source {
         MountSource::Bind(path) => mount_bind(path.as_path(), target).expect("a mount"),
-        MountSource::Overlay { lower, upper } => {
-            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).expect("a context");
-            for path in lower {
-                fsconfig_set_string(&context, "lowerdir+", path.as_path()).expect("a lower");
-            }
-            if let Some(upper) = upper {
-                let set = |key, path: &HostPath| {
-                    fsconfig_set_string(&context, key, path.as_path()).expect("an upper");
-                };
-                set("upperdir", &upper.upper);
-                set("workdir", &upper.work);
-            }
-            fsconfig_create(&context).expect("an overlay");
-            let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-            let fd = fsmount(&context, flags, MountAttrFlags::empty()).expect("a mount");
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            move_mount(&fd, "", rustix::fs::CWD, target, flags).expect("a mount");
+        MountSource::Overlay { .. } => {
+            let target = HostPath::new(target).expect("an absolute path");
+            mount::detached::open(mount).expect("a mount").attach(&target).expect("a mount");
         }
         MountSource::Tmpfs { .. } => panic!("a volume is no tmpfs"),
     }

@@ -13,7 +13,7 @@ use crate::state::Root;
 use crate::store::{Beginning, Volume};
 use crate::turn::{Form, Phase, Start, Turn, Verdict, admit, start};
 use crate::{
-    Driver, Merge, NoCache, Policy, RootAttributes, Seed, Sharing, VolumeError, live, tree, usage,
+    Driver, Merge, NoCache, Policy, RootAttributes, Seed, Sharing, VolumeError, VolumeEvent, live, tree, usage,
 };
 
 /// What a step wants of one volume.
@@ -237,6 +237,9 @@ impl Want {
                 hold
             }
         };
+        if matches!(start, Start::Above | Start::Empty | Start::Copy) {
+            self.volume.tell(VolumeEvent::Forked);
+        }
         hold.view = self.prepare(gate, &turn, start)?;
         hold.to_be_copied = (start == Start::Copy).then(|| self.tree_of(gate, turn.base)).flatten();
         let root = match &hold.view {
@@ -293,7 +296,7 @@ impl Want {
                     return Ok(Sight::Above { lower, upper });
                 }
                 let live = paths.live(layer);
-                let mounted = live::mount_overlay(&lower, &upper.upper, &upper.work, &live);
+                let mounted = live::mount_overlay(lower, upper, &live);
                 mounted.map_err(VolumeError::system("mount", live.as_path()))?;
                 Ok(Sight::Tree(live))
             }

@@ -356,3 +356,43 @@ async fn hostile_ids_are_just_names() {
     }
     assert_eq!(world.manager.list().await.unwrap().len(), ids.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_concurrent_forks_leave_one_tree_and_what_is_new() {
+    for (merge, own) in [(Merge::LastWriter, 1), (Merge::FirstWriter, 1), (Merge::Union, 16)] {
+        let defaults = PolicyPatch { merge: Some(merge), versions: Some(1), ..Default::default() };
+        let world = World::with(VolumeSettings { defaults, ..Default::default() }).await;
+        let lease = world.take("v", Sharing::Locked).await;
+        let tree = mounted(&lease.mount(0).unwrap());
+        (0..500).for_each(|file| tree.write(&format!("warm-{file}"), &"x".repeat(10_000)));
+        lease.finish(Outcome::Succeeded).await.unwrap();
+        let before = world.record("v").await.space;
+
+        let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(16));
+        let steps: Vec<_> = (0..16)
+            .map(|step| {
+                let (manager, barrier) = (world.manager.clone(), barrier.clone());
+                let request = world.request("v", Sharing::Private);
+                tasks::spawn("step", async move {
+                    let lease = manager.acquire(request, &volumes::Unobserved).await.unwrap();
+                    let tree = mounted(&lease.mount(0).unwrap());
+                    assert_eq!(tree.names().len(), 500, "warm, and nothing of the others");
+                    tree.write(&format!("own-{step}"), "x");
+                    drop(tree);
+                    // All sixteen hold at once before the first one ends.
+                    barrier.wait().await;
+                    lease.finish(Outcome::Succeeded).await.unwrap();
+                })
+            })
+            .collect();
+        for step in steps {
+            step.await.unwrap();
+        }
+        world.manager.sweep().await.unwrap();
+        assert_eq!(world.head("v").await.len(), 500 + own, "{merge:?}");
+        let after = world.record("v").await.space;
+        let new = volumes::Space { bytes: 200_000, inodes: 60 };
+        assert!(after.bytes <= before.bytes + new.bytes, "{merge:?}: {before:?} {after:?}");
+        assert!(after.inodes <= before.inodes + new.inodes, "{merge:?}: {before:?} {after:?}");
+    }
+}

@@ -204,31 +204,12 @@ pub struct Tree {
 
 /// Performs a mount as an executor would.
 pub fn mounted(mount: &Mount) -> Tree {
-    use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
-        fsconfig_set_string, fsmount, fsopen, move_mount,
-    };
-    let (lower, upper) = match &mount.source {
-        MountSource::Bind(path) => {
-            return Tree { path: path.as_path().to_owned(), mountpoint: None };
-        }
-        MountSource::Overlay { lower, upper } => (lower, upper),
-        MountSource::Tmpfs { .. } => panic!("a volume is no tmpfs"),
-    };
+    if let MountSource::Bind(path) = &mount.source {
+        return Tree { path: path.as_path().to_owned(), mountpoint: None };
+    }
     let mountpoint = tempfile::tempdir().unwrap();
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    for path in lower {
-        fsconfig_set_string(&context, "lowerdir+", path.as_path()).unwrap();
-    }
-    if let Some(upper) = upper {
-        fsconfig_set_string(&context, "upperdir", upper.upper.as_path()).unwrap();
-        fsconfig_set_string(&context, "workdir", upper.work.as_path()).unwrap();
-    }
-    fsconfig_create(&context).unwrap();
-    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-    let fd = fsmount(&context, flags, MountAttrFlags::empty()).unwrap();
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&fd, "", rustix::fs::CWD, mountpoint.path(), flags).unwrap();
+    let target = HostPath::new(mountpoint.path()).unwrap();
+    mount::detached::open(mount).unwrap().attach(&target).unwrap();
     Tree { path: mountpoint.path().to_owned(), mountpoint: Some(mountpoint) }
 }
 
