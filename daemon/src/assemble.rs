@@ -69,7 +69,8 @@ pub(crate) async fn assemble(config: &Config) -> Result<Daemon> {
     for name in ["content", "snapshots", "volumes", "executor", "state"] {
         lock::create(&root.join(name))?;
     }
-    let stores = open_stores(config).await?;
+    // The kernel takes its time with both: the trial of an overlay, and the first process.
+    let (stores, executor) = tokio::try_join!(open_stores(config), start_executor(config))?;
     let sessions = Sessions::new();
     let registry = http_registry(config.registry.clone());
     let workers = workers(&config.worker, &stores)?;
@@ -111,7 +112,15 @@ async fn open_stores(config: &Config) -> Result<Stores> {
     let index = CacheIndex::open(&refs).await?;
     let volumes = VolumeManager::open(config.root.join("volumes"), config.volumes.clone());
     let volumes = Arc::new(volumes.await.context("cannot open the cache volumes")?);
+    keep_volume_settings(config).await?;
     Ok(Stores { meta, content, refs, trees, index, volumes, snapshotter })
+}
+
+/// Lets programs that open the volumes beside us know what was decided for them.
+async fn keep_volume_settings(config: &Config) -> Result<()> {
+    let (root, settings) = (config.root.join("volumes"), config.volumes.clone());
+    let kept = tasks::blocking("keep settings", move || settings.save(&root)).await?;
+    kept.context("cannot keep the settings of cache volumes")
 }
 
 /// Opens the layers in the way asked for, or the best that works.

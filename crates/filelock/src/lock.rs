@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,6 +148,15 @@ impl FileLock {
         std::fs::rename(&self.path, to).map_err(system("rename", &self.path))?;
         self.path = to.to_owned();
         Ok(())
+    }
+
+    /// Returns the lock's file once more, for another process to have open. The lock lasts until this
+    /// guard lets go or, if this process dies before, until the last copy is closed.
+    ///
+    /// # Errors
+    /// [`LockError::System`] if the system has no more room for open files.
+    pub fn share(&self) -> Result<OwnedFd, LockError> {
+        self.file.try_clone().map(OwnedFd::from).map_err(system("share", &self.path))
     }
 
     /// Lets go, and keeps the file open to be taken again at little cost.

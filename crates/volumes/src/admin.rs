@@ -47,6 +47,19 @@ impl VolumeManager {
         .await
     }
 
+    /// Writes down at once what is known here of the volume's use and would be written a little later:
+    /// for a process that ends.
+    ///
+    /// # Errors
+    /// If the volume cannot be trusted, or the system refuses.
+    pub async fn settle(&self, key: VolumeKey) -> Result<(), VolumeError> {
+        self.blocking("volumes.settle", move |store| {
+            let Some(volume) = store.by_key(key)? else { return Ok(()) };
+            volume.enter()?.map_or(Ok(()), |mut gate| gate.settle_accounts())
+        })
+        .await
+    }
+
     /// Returns the disk that all volumes take together.
     ///
     /// # Errors
@@ -266,6 +279,7 @@ impl Volume {
             head: state.head,
             versions: versions.collect(),
             policy: self.policy(state),
+            decided: state.policy.clone(),
         }
     }
 

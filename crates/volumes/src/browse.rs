@@ -51,11 +51,7 @@ impl VolumeManager {
     /// # Errors
     /// [`VolumeError::Unknown`] if there is no such volume, [`VolumeError::NoDirectory`] if there is no
     /// such directory in it.
-    pub async fn browse(
-        &self,
-        key: VolumeKey,
-        path: GuestPath,
-    ) -> Result<Vec<Entry>, VolumeError> {
+    pub async fn browse(&self, key: VolumeKey, path: GuestPath) -> Result<Vec<Entry>, VolumeError> {
         let name = self.inspect_name(key).await?;
         let location = self.path(key).await?;
         self.blocking("volumes.browse", move |_| {

@@ -12,7 +12,7 @@ use crate::state::{Origin, Root, State};
 use crate::store::lock_error;
 use crate::tree::{self, View};
 use crate::turn::{Phase, Turn};
-use crate::{Outcome, Policy, Salvage, Sharing, VolumeError, live};
+use crate::{Outcome, Policy, Salvage, Sharing, VolumeError, VolumeEvent, live};
 
 /// How a use ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,9 @@ impl Hold {
         if changed {
             gate.commit()?;
         }
+        if gate.state.head != head {
+            volume.tell(VolumeEvent::Published(Origin::Published));
+        }
         if let Ending::Outcome(Outcome::Killed) = ending {
             tracing::info!(volume.id = %volume.key, volume = %volume.name,
                 "a killed step wrote in place: what it wrote stays");
@@ -182,6 +185,9 @@ impl Hold {
             gate.state.advance(layers, Some(self.turn.base), origin, Some(self.by.clone()));
             gate.trim(Some(self.turn.number));
             gate.commit()?;
+            volume.tell(VolumeEvent::Published(origin));
+        } else if !keep && ending != Ending::Unused {
+            volume.tell(VolumeEvent::Discarded);
         }
         left.deep = gate.state.head_layers().len() > volume.store.settings.depth;
         self.close(gate, ending, left)
@@ -205,7 +211,10 @@ impl Hold {
             state.version(number).map(|version| version.layers.clone()).unwrap_or_default()
         };
         let (below, origin) = match decision {
-            Decision::Drop => return Ok(None),
+            Decision::Drop => {
+                volume.tell(VolumeEvent::Discarded);
+                return Ok(None);
+            }
             Decision::Advance if self.turn.fresh => (Vec::new(), Origin::Fresh),
             Decision::Advance => (stack(base), Origin::Published),
             Decision::Unite => {
@@ -217,6 +226,7 @@ impl Hold {
             }
         };
         if self.exceeds_quota(policy)? {
+            volume.tell(VolumeEvent::Discarded);
             return Ok(None);
         }
         let mut layers = [vec![layer], below].concat();

@@ -1,5 +1,7 @@
 //! One use of one volume: from the place in the queue to the tree in hand.
 
+use std::os::fd::OwnedFd;
+
 use filelock::{FileLock, Label};
 use mount::{HostPath, Mount, MountSource, OverlayUpper};
 
@@ -88,6 +90,11 @@ impl Hold {
         }
         self.turn = turn;
         Ok(())
+    }
+
+    /// Returns the turn's lock once more, so that it lasts until both are closed.
+    pub(crate) fn lock_again(&self) -> Result<Option<OwnedFd>, VolumeError> {
+        self.lock.as_ref().map(FileLock::share).transpose().map_err(VolumeError::Lock)
     }
 
     /// Ends the turn, and keeps its file for the next use. Returns false if there is no room for it.

@@ -1,5 +1,6 @@
 //! A step's volumes, held until it ends.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mount::Mount;
@@ -55,6 +56,16 @@ impl Leases {
     /// Returns true if no mounts were asked for.
     pub fn is_empty(&self) -> bool {
         self.mounts.is_empty()
+    }
+
+    /// Returns open files that keep the volumes taken for as long as any process has them open, even
+    /// if this one dies. A process that is to work on the volumes inherits them, so that nobody else
+    /// begins before all that were started with them are gone. An end here ends the leases all the same.
+    ///
+    /// # Errors
+    /// If the system has no more room for open files.
+    pub fn inheritable(&self) -> Result<Vec<OwnedFd>, VolumeError> {
+        self.holds.iter().filter_map(|hold| hold.lock_again().transpose()).collect()
     }
 
     /// Publishes what was written to all volumes.

@@ -14,8 +14,8 @@ use crate::store::Store;
 use crate::tidy::Tidying;
 use crate::want::{Attempt, Want};
 use crate::{
-    Leases, RootAttributes, Sharing, VolumeError, VolumeKey, VolumeSettings, WaitObserver, Waiting,
-    sweep,
+    Leases, RootAttributes, Sharing, VolumeError, VolumeEvent, VolumeKey, VolumeSettings,
+    WaitObserver, Waiting, sweep,
 };
 
 /// The longest wait without a look at the queue: for file systems that give no notices.
@@ -163,6 +163,7 @@ impl VolumeManager {
                 Attempt::Granted(hold) => {
                     if told.is_some() {
                         waits.acquired(&want.volume.name, began.elapsed());
+                        want.volume.tell(VolumeEvent::Waited(began.elapsed()));
                     }
                     return Ok(hold);
                 }
@@ -177,6 +178,7 @@ impl VolumeManager {
                 waits.waiting(&Waiting { volume, holders: holders.clone(), ahead, waited });
             }
             if let Some(limit) = limit.filter(|limit| waited >= *limit) {
+                want.volume.tell(VolumeEvent::Waited(waited));
                 let volume = want.volume.name.to_string();
                 return Err(VolumeError::WaitLimit { volume, limit, holders });
             }

@@ -223,7 +223,7 @@ impl PolicyPatch {
 }
 
 /// Decides for the volumes whose id matches a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRule {
     /// The namespace it is for; none for all.
     pub namespace: Option<String>,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::record::VolumeRecord;
 use crate::store::Volume;
-use crate::{Space, VolumeError, VolumeKey, VolumeManager, VolumeName};
+use crate::{Space, VolumeError, VolumeEvent, VolumeKey, VolumeManager, VolumeName};
 
 /// What is to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,7 +87,10 @@ impl VolumeManager {
                 };
                 let volume: Volume = store.volume(name.clone());
                 match volume.remove() {
-                    Ok(Some(space)) => removed.push(Removed { key, name: name.clone(), space }),
+                    Ok(Some(space)) => {
+                        volume.tell(VolumeEvent::Evicted);
+                        removed.push(Removed { key, name: name.clone(), space });
+                    }
                     Ok(None) | Err(VolumeError::InUse { .. }) => {}
                     Err(error) => return Err(error),
                 }
@@ -113,7 +116,13 @@ impl VolumeManager {
             PruneRequest { all: false, keep: Some(Space::default()), ..Default::default() };
         for key in prune_candidates(&records, &request, SystemTime::now()) {
             match self.remove(key).await {
-                Ok(_) | Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => {}
+                Ok(_) => {
+                    let removed = records.iter().find(|record| record.key == key);
+                    removed.inspect(|record| {
+                        self.store.volume(record.name.clone()).tell(VolumeEvent::Evicted)
+                    });
+                }
+                Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => {}
                 Err(error) => return Err(error),
             }
             self.sweep().await?;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use filelock::{Holder, Label};
 use mount::HostPath;
 
-use crate::{Form, Origin, Policy, Sharing, Space, VolumeKey, VolumeName};
+use crate::{Form, Origin, Policy, PolicyPatch, Sharing, Space, VolumeKey, VolumeName};
 
 /// What can be seen of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct VolumeRecord {
     pub versions: Vec<VersionRecord>,
     /// What holds for it.
     pub policy: Policy,
+    /// What of it was decided about this volume by name.
+    pub decided: PolicyPatch,
 }
 
 impl VolumeRecord {

@@ -1,9 +1,13 @@
 //! What an operator decides for all volumes of a root.
 
-use crate::{Driver, Policy, PolicyPatch, PolicyRule, Space, VolumeName};
+use mount::HostPath;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::Disk;
+use crate::{Driver, Policy, PolicyPatch, PolicyRule, Space, VolumeError, VolumeName, document};
 
 /// What an operator decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSettings {
     /// What holds for every volume unless a rule or the volume itself says otherwise.
     pub defaults: PolicyPatch,
@@ -31,7 +35,30 @@ impl Default for VolumeSettings {
     }
 }
 
+/// Where the settings are kept, below the root.
+const SAVED: &str = "settings";
+
 impl VolumeSettings {
+    /// Returns what [`VolumeSettings::save`] kept at `root`; the defaults if nothing was.
+    ///
+    /// # Errors
+    /// [`VolumeError::Damaged`] if it cannot be understood.
+    pub fn saved(root: &HostPath) -> Result<Self, VolumeError> {
+        document::read(root.join(SAVED).as_path()).map(Option::unwrap_or_default)
+    }
+
+    /// Keeps these settings at `root`, so that a program without a configuration of its own does to
+    /// the volumes there what was decided for them.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn save(&self, root: &HostPath) -> Result<(), VolumeError> {
+        let path = root.join(SAVED);
+        let written = document::encode(self)
+            .and_then(|bytes| Disk::default().replace(path.as_path(), &bytes));
+        written.map_err(VolumeError::system("write", path.as_path()))
+    }
+
     /// Returns true if `driver` is asked for anywhere.
     pub(crate) fn wants(&self, driver: Driver) -> bool {
         let patches = self.rules.iter().map(|rule| &rule.policy).chain([&self.defaults]);

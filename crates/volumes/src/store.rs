@@ -10,11 +10,13 @@ use crate::disk::Disk;
 use crate::document::{self, FORMAT};
 use crate::idle::Idle;
 use crate::layout::{LayerId, Layout, VolumePaths, format_of};
+use crate::observe::Observed;
 use crate::state::{Origin, Root, State};
 use crate::tree::{self, Means, View};
 use crate::wake::Wakes;
 use crate::{
-    Driver, Policy, RootAttributes, Seed, VolumeError, VolumeKey, VolumeName, VolumeSettings,
+    Driver, Policy, RootAttributes, Seed, VolumeError, VolumeEvent, VolumeKey, VolumeName,
+    VolumeSettings,
 };
 
 /// All volumes of a root.
@@ -25,6 +27,7 @@ pub(crate) struct Store {
     pub(crate) settings: VolumeSettings,
     pub(crate) wakes: Wakes,
     pub(crate) idle: Idle,
+    pub(crate) observed: Observed,
     /// True if files can be copied without copying their content.
     pub(crate) reflinks: bool,
 }
@@ -72,7 +75,8 @@ impl Store {
         if !reflinks && settings.wants(Driver::Reflink) {
             return Err(VolumeError::NoReflinks(root.as_path().to_owned()));
         }
-        Ok(Self { layout, disk, settings, wakes, idle, reflinks })
+        let observed = Observed::default();
+        Ok(Self { layout, disk, settings, wakes, idle, observed, reflinks })
     }
 
     /// Returns the volume called `name`, which may have to be made.
@@ -121,6 +125,11 @@ impl Store {
 }
 
 impl Volume {
+    /// Tells whoever counts it that something happened to this volume.
+    pub(crate) fn tell(&self, event: VolumeEvent) {
+        self.store.observed.tell(&self.name, event);
+    }
+
     /// Returns what holds for this volume in the given state.
     pub(crate) fn policy(&self, state: &State) -> Policy {
         self.store.settings.policy(&self.name, &state.policy)

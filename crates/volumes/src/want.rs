@@ -13,7 +13,8 @@ use crate::state::Root;
 use crate::store::{Beginning, Volume};
 use crate::turn::{Form, Phase, Start, Turn, Verdict, admit, start};
 use crate::{
-    Driver, Merge, NoCache, Policy, RootAttributes, Seed, Sharing, VolumeError, VolumeEvent, live, tree, usage,
+    Driver, Merge, NoCache, Policy, RootAttributes, Seed, Sharing, VolumeError, VolumeEvent, live,
+    tree, usage,
 };
 
 /// What a step wants of one volume.

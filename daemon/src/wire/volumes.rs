@@ -98,7 +98,7 @@ pub(crate) fn policy_patch(policy: wire::Policy) -> Result<PolicyPatch, Status> 
         wire::Driver::Reflink => Some(Driver::Reflink),
     };
     let salvage = |number| {
-        Ok(match wire::Salvage::try_from(number).map_err(unknown)? {
+        Ok::<_, Status>(match wire::Salvage::try_from(number).map_err(unknown)? {
             wire::Salvage::Unspecified => None,
             wire::Salvage::Keep => Some(Salvage::Keep),
             wire::Salvage::Discard => Some(Salvage::Discard),
@@ -154,6 +154,7 @@ pub(crate) fn volume(record: VolumeRecord) -> wire::Volume {
         head: record.head,
         versions: record.versions.into_iter().map(version).collect(),
         policy: Some(policy(&record.policy)),
+        decided: Some(decided(&record.decided)),
     }
 }
 
@@ -275,6 +276,26 @@ fn policy(policy: &Policy) -> wire::Policy {
     }
 }
 
+fn decided(patch: &PolicyPatch) -> wire::Policy {
+    // A whole policy with just these decisions has them in the wire's words.
+    let mut whole = Policy::default();
+    patch.apply(&mut whole);
+    let words = policy(&whole);
+    wire::Policy {
+        merge: patch.merge.map_or(0, |_| words.merge),
+        on_failure: patch.on_failure.map_or(0, |_| words.on_failure),
+        on_interrupt: words.on_interrupt,
+        no_cache: patch.no_cache.map_or(0, |_| words.no_cache),
+        quota: patch.quota.and(words.quota),
+        floor: patch.floor,
+        expiry: words.expiry,
+        pinned: patch.pinned,
+        wait_limit: words.wait_limit,
+        driver: patch.driver.map_or(0, |_| words.driver),
+        versions: patch.versions,
+    }
+}
+
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -314,6 +335,8 @@ mod tests {
     fn what_a_policy_leaves_out_stays_undecided() {
         assert_eq!(policy_patch(wire::Policy::default()).unwrap(), PolicyPatch::default());
         let whole = policy_patch(policy(&Policy::default())).unwrap();
+        let some = PolicyPatch { merge: Some(Merge::Union), floor: Some(1), ..Default::default() };
+        assert_eq!(policy_patch(decided(&some)).unwrap(), some);
         let mut applied = Policy { versions: 9, floor: 7, ..Policy::default() };
         whole.apply(&mut applied);
         assert_eq!(applied, Policy::default());

@@ -137,8 +137,12 @@ pub struct Volume {
     /// Oldest first.
     #[prost(message, repeated, tag = "11")]
     pub versions: ::prost::alloc::vec::Vec<Version>,
+    /// What holds for it.
     #[prost(message, optional, tag = "12")]
     pub policy: ::core::option::Option<Policy>,
+    /// What of it was decided about this volume by name.
+    #[prost(message, optional, tag = "13")]
+    pub decided: ::core::option::Option<Policy>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {}
