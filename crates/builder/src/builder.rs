@@ -74,6 +74,8 @@ struct Inner {
     entitlements: BTreeSet<String>,
     codec: Arc<dyn LogCodec>,
     builds: Builds,
+    /// Held while a build begins, never over an await.
+    beginning: parking_lot::Mutex<()>,
     history: History,
     space: Arc<Space>,
     garbage: Vec<PruneRequest>,
@@ -107,6 +109,7 @@ impl Builder {
             entitlements: parts.entitlements,
             codec: parts.codec,
             builds: Builds::new(),
+            beginning: parking_lot::Mutex::default(),
             history,
             space: Arc::new(Space::new(parts.collector, parts.volumes, parts.root)),
             garbage: parts.garbage,
@@ -139,13 +142,13 @@ impl Builder {
     ) -> Result<Vec<Arc<dyn Exporter>>, BuildError> {
         let exporters = request.exporters.iter().enumerate();
         let resolved = exporters.map(|(index, asked)| self.0.exporters.resolve(index, asked));
-        resolved
-            .collect::<Result<_, _>>()
-            .map_err(|error| BuildError::from_error(Kind::InvalidRequest, error))
+        resolved.collect::<Result<_, _>>().map_err(export_error)
     }
 
     /// Opens the job and makes the build visible to others.
     fn begin(&self, request: &BuildRequest, granted: Entitlements) -> Result<Begun, BuildError> {
+        // Until it is entered: two of one id would share a job, and the second end the first's.
+        let _turn = self.0.beginning.lock();
         self.0.builds.refuse_known(&request.reference)?;
         let feed = Feed::new();
         let invalid = |error| BuildError::from_error(Kind::InvalidRequest, error);
@@ -238,7 +241,7 @@ impl Builder {
             async move { line.end(exporter.export(export, &context).await) }
         });
         let delivered = try_join_all(deliveries).await;
-        let delivered = delivered.map_err(|error| BuildError::from_error(Kind::User, error))?;
+        let delivered = delivered.map_err(export_error)?;
         delivered.into_iter().for_each(|one| response.extend(one));
         Ok(Done { response, metadata: frontend.metadata, export })
     }
@@ -332,10 +335,13 @@ impl Builder {
 
     /// Makes space as the policy says.
     pub async fn collect_garbage(&self) {
-        for request in &self.0.garbage {
-            if let Err(error) = self.0.space.prune(request.clone()).await {
-                tracing::warn!(%error, "garbage was not collected");
-            }
+        let keep = self.0.history.blobs().into_iter().collect();
+        let collected = async {
+            self.0.space.prune_by(&self.0.garbage).await?;
+            self.0.space.sweep_blobs(&keep).await
+        };
+        if let Err(error) = collected.await {
+            tracing::warn!(%error, "garbage was not collected");
         }
     }
 
@@ -360,6 +366,12 @@ impl Builder {
         let job = self.0.solver.job(id, feed, first.tag);
         job.build(edge).await.map_err(|error| error.source)
     }
+}
+
+/// Returns a failed delivery as the build's error.
+fn export_error(error: exporter::ExportError) -> BuildError {
+    // What cannot be pushed or written is told as it is; clients show the kind of the others.
+    BuildError::from_error(Kind::User, error)
 }
 
 /// What a build leaves when it succeeded.
@@ -394,10 +406,65 @@ impl Begun {
         outcome: Result<Done, BuildError>,
     ) -> Result<BTreeMap<String, String>, BuildError> {
         self.ended = true;
-        let (history, codec) = (self.builder.0.history.clone(), self.builder.0.codec.clone());
-        let mut record = self.record.clone();
-        drop(self.bridge.take());
-        drop(self.entry.take());
+        let (answer, kept) = tokio::sync::oneshot::channel();
+        let ending = self.ending();
+        // A task of its own: a client that hangs up now still leaves a whole record.
+        let end = async move {
+            // Who hung up wants no answer.
+            let _ = answer.send(ending.end(outcome).await);
+        };
+        tasks::spawn("record build", end).detach();
+        kept.await.unwrap_or_else(|_| Err(BuildError::cancelled()))
+    }
+
+    /// Takes what is left to be done at the end.
+    fn ending(&mut self) -> Ending {
+        Ending {
+            builder: self.builder.clone(),
+            bridge: self.bridge.take(),
+            entry: self.entry.take(),
+            feed: self.feed.clone(),
+            record: self.record.clone(),
+            internal: self.internal,
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let ending = self.ending();
+        let end = async move {
+            // That it was cancelled is in the record.
+            let _ = ending.end(Err(BuildError::cancelled())).await;
+        };
+        tasks::spawn("record build", end).detach();
+    }
+}
+
+/// The end of a build: its job, its progress, its record.
+struct Ending {
+    builder: Builder,
+    bridge: Option<Arc<JobBridge>>,
+    entry: Option<Entry>,
+    feed: Feed,
+    record: HistoryRecord,
+    internal: bool,
+}
+
+impl Ending {
+    async fn end(
+        self,
+        outcome: Result<Done, BuildError>,
+    ) -> Result<BTreeMap<String, String>, BuildError> {
+        let Self { builder, bridge, entry, feed, mut record, internal } = self;
+        // The job first: it tells the feed what will not be completed.
+        if let Some(bridge) = bridge {
+            bridge.close().await;
+        }
+        drop(entry);
         record.completed = Some(SystemTime::now());
         match &outcome {
             Ok(done) => result::describe(&mut record, done.export_parts()),
@@ -406,12 +473,12 @@ impl Begun {
             }
         }
         tracing::info!(job.id = record.reference, status = record.status(), "build ends");
-        if !self.internal {
-            let events = self.feed.snapshot();
+        if !internal {
+            let (history, codec) = (&builder.0.history, &builder.0.codec);
+            let events = feed.snapshot();
             result::count(&mut record, &events);
-            keep(&history, codec.as_ref(), &mut record, &events, outcome.as_ref().err()).await;
+            keep(history, codec.as_ref(), &mut record, &events, outcome.as_ref().err()).await;
             history.completed(record).await;
-            let builder = self.builder.clone();
             let tidy = async move { builder.collect_garbage().await };
             tasks::spawn("collect garbage", tidy).detach();
         }
@@ -426,31 +493,6 @@ impl Done {
             metadata: &self.metadata,
             export: &self.export,
         }
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        drop(self.bridge.take());
-        drop(self.entry.take());
-        if self.internal {
-            return;
-        }
-        let (history, codec) = (self.builder.0.history.clone(), self.builder.0.codec.clone());
-        let (mut record, events) = (self.record.clone(), self.feed.snapshot());
-        tracing::info!(job.id = record.reference, status = "canceled", "build ends");
-        record.completed = Some(SystemTime::now());
-        record.error = Some((true, "context canceled".to_owned()));
-        let finish = async move {
-            result::count(&mut record, &events);
-            let error = BuildError::cancelled();
-            keep(&history, codec.as_ref(), &mut record, &events, Some(&error)).await;
-            history.completed(record).await;
-        };
-        tasks::spawn("record build", finish).detach();
     }
 }
 

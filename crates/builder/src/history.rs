@@ -150,7 +150,9 @@ impl HistoryRecord {
     }
 
     fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        let results = self.results.values().flat_map(|result| result.attestations.iter());
+        let results = self.results.values();
+        let results = results
+            .flat_map(|result| result.attestations.iter().chain(result.descriptors.values()));
         self.logs.iter().chain(self.external_error.iter()).chain(results)
     }
 }

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use progress::{Event, Feed, ProgressSink as _, Warning};
 use rand::Rng as _;
 use solver::{Edge, Job};
+use tokio::sync::{RwLock, watch};
 
 use crate::failure::{self, Explain};
 use crate::files;
@@ -36,7 +37,11 @@ pub(crate) struct Environment {
 /// One running build.
 pub(crate) struct JobBridge {
     environment: Arc<Environment>,
-    job: Job<ImmutableRef>,
+    id: solver::JobId,
+    /// Read while something is built, so that who writes knows that nothing is any more; none once
+    /// the build has ended.
+    job: RwLock<Option<Job<ImmutableRef>>>,
+    ended: watch::Sender<bool>,
     feed: Feed,
     session: String,
     entitlements: Entitlements,
@@ -55,7 +60,7 @@ struct Handle {
 
 impl std::fmt::Debug for JobBridge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JobBridge").field("job.id", self.job.id()).finish_non_exhaustive()
+        f.debug_struct("JobBridge").field("job.id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -68,7 +73,15 @@ impl JobBridge {
         entitlements: Entitlements,
     ) -> Self {
         let (handles, sources) = (Mutex::default(), Mutex::default());
-        Self { environment, job, feed, session, entitlements, handles, sources }
+        let (id, job) = (job.id().clone(), RwLock::new(Some(job)));
+        let ended = watch::Sender::new(false);
+        Self { environment, id, job, ended, feed, session, entitlements, handles, sources }
+    }
+
+    /// Ends the job: what is still asked for is cancelled, also by a client whose calls linger.
+    pub(crate) async fn close(&self) {
+        self.ended.send_replace(true);
+        drop(self.job.write().await.take());
     }
 
     /// Gives a graph a handle; nothing is built yet.
@@ -93,7 +106,13 @@ impl JobBridge {
             BuildError::new(Kind::NotFound, format!("no such ref: {}", handle.as_str()))
         })?;
         let Some(edge) = known.edge else { return Ok(ImmutableRef::default()) };
-        let built = self.job.build(edge).await;
+        let mut ended = self.ended.subscribe();
+        let job = self.job.read().await;
+        let job = job.as_ref().ok_or_else(BuildError::cancelled)?;
+        let built = tokio::select! {
+            built = job.build(edge) => built,
+            _ = ended.wait_for(|ended| *ended) => return Err(BuildError::cancelled()),
+        };
         built
             .map_err(|error| failure::of_solve(&error, &known.definition, self.environment.explain))
     }
@@ -167,6 +186,8 @@ impl JobBridge {
         let line = Line::begin(Arc::new(self.feed.clone()), &identity, name);
         let sessions = [self.session.clone()];
         let sessions = if self.session.is_empty() { &[][..] } else { &sessions[..] };
+        // Who asks next may want the configuration too.
+        let request = SourceMetaRequest { with_config: true, ..request };
         let answer = line.end(self.environment.sources.resolve(sessions, &request).await)?;
         Ok(self.sources.lock().entry(identity).or_insert(answer).clone())
     }

@@ -1,13 +1,19 @@
 //! The space that the daemon takes: what there is, and making it smaller.
 
-use std::time::SystemTime;
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
 use bridge::{BuildError, Kind};
 use cache::{Collector, PruneRequest, RecordKind, UsageRecord, plan};
+use digests::Digest;
 use mount::HostPath;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use volumes::{VolumeManager, VolumeRecord};
+
+/// A blob that nothing refers to stays this long: a build may be about to use it, and an image that is
+/// pulled again and again needs no asking.
+const LOOSE_BLOB_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// All that takes space: layers, clients' directories, volumes.
 #[derive(Debug)]
@@ -38,21 +44,44 @@ impl Space {
         &self,
         request: PruneRequest,
     ) -> Result<Vec<UsageRecord>, BuildError> {
+        self.prune_by(std::slice::from_ref(&request)).await
+    }
+
+    /// Removes what each of `requests` says, one after the other; returns what is gone.
+    pub(crate) async fn prune_by(
+        &self,
+        requests: &[PruneRequest],
+    ) -> Result<Vec<UsageRecord>, BuildError> {
         let _one_at_a_time = self.pruning.lock().await;
-        let records = self.usage().await?;
-        let chosen = plan(&records, &request, SystemTime::now(), self.free());
+        let mut records = self.usage().await?;
         let mut removed = Vec::new();
-        for index in chosen {
-            let record = &records[index];
-            if self.remove(record).await? {
-                removed.push(record.clone());
+        for request in requests {
+            let mut gone = vec![false; records.len()];
+            for index in plan(&records, request, SystemTime::now(), self.free()) {
+                if self.remove(&records[index]).await? {
+                    gone[index] = true;
+                }
             }
+            let mut gone = gone.into_iter();
+            let taken = records.extract_if(.., |_| gone.next().unwrap_or(false));
+            removed.extend(taken);
         }
         if !removed.is_empty() {
             let bytes: u64 = removed.iter().map(|record| record.size).sum();
             tracing::info!(records = removed.len(), bytes, "removed from the cache");
         }
         Ok(removed)
+    }
+
+    /// Removes blobs that are no layer's and none of `keep`: manifests, configurations and statements of
+    /// images that were pulled or delivered long enough ago.
+    pub(crate) async fn sweep_blobs(&self, keep: &HashSet<Digest>) -> Result<(), BuildError> {
+        let internal = |error| BuildError::from_error(Kind::Internal, error);
+        let swept = self.collector.sweep_blobs(keep, LOOSE_BLOB_AGE).await.map_err(internal)?;
+        if swept > 0 {
+            tracing::info!(blobs = swept, "removed blobs that nothing refers to");
+        }
+        Ok(())
     }
 
     async fn remove(&self, record: &UsageRecord) -> Result<bool, BuildError> {

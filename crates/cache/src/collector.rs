@@ -1,5 +1,9 @@
 //! What is kept, seen as records that take space and can be removed.
 
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use digests::Digest;
 use snapshot::LayerKey;
 
 use crate::{CacheError, CacheIndex, LocalTrees, Refs, UsageRecord};
@@ -35,6 +39,29 @@ impl Collector {
         let removed = self.trees.remove(&key).await? || self.refs.remove(&key).await?;
         if removed {
             self.index.forget_layer(&key);
+        }
+        Ok(removed)
+    }
+
+    /// Removes blobs that are no layer's, are not in `keep`, and are older than `age`; returns how many.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot be listed or a blob cannot be removed.
+    pub async fn sweep_blobs(
+        &self,
+        keep: &HashSet<Digest>,
+        age: Duration,
+    ) -> Result<usize, CacheError> {
+        let content = self.refs.content();
+        let listed = content.list().await?;
+        let of_layers = self.refs.blobs();
+        let old = |created: SystemTime| created.elapsed().is_ok_and(|elapsed| elapsed > age);
+        let mut removed = 0;
+        for blob in listed {
+            let used = of_layers.contains(&blob.digest) || keep.contains(&blob.digest);
+            if !used && old(blob.created) && content.remove(&blob.digest).await? {
+                removed += 1;
+            }
         }
         Ok(removed)
     }
