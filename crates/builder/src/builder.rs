@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bridge::{
     BuildError, Frontend, FrontendRequest, FrontendResult, Kind, Results, SourceResolver,
@@ -30,6 +30,9 @@ use crate::provenance::ProvenanceOptions;
 use crate::result;
 use crate::space::Space;
 use crate::{BuildRequest, LogCodec};
+
+/// How often layers are made to survive a power loss; it writes out all that the disk has pending.
+const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
 /// The parts that a builder is made of.
 pub struct Parts {
@@ -79,6 +82,8 @@ struct Inner {
     history: History,
     space: Arc<Space>,
     garbage: Vec<PruneRequest>,
+    /// When layers were last made to survive a power loss. Held for a look only.
+    settled: parking_lot::Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -113,6 +118,7 @@ impl Builder {
             history,
             space: Arc::new(Space::new(parts.collector, parts.volumes, parts.root)),
             garbage: parts.garbage,
+            settled: parking_lot::Mutex::new(None),
         })))
     }
 
@@ -342,6 +348,22 @@ impl Builder {
         };
         if let Err(error) = collected.await {
             tracing::warn!(%error, "garbage was not collected");
+        }
+        self.settle().await;
+    }
+
+    /// Makes what was built survive a power loss, in a quiet moment and not too often.
+    async fn settle(&self) {
+        let due = {
+            let mut last = self.0.settled.lock();
+            let due = last.is_none_or(|last| last.elapsed() > SETTLE_EVERY);
+            if due && self.running() == 0 {
+                *last = Some(Instant::now());
+            }
+            due && self.running() == 0
+        };
+        if due && let Err(error) = self.0.environment.refs.snapshotter().sync().await {
+            tracing::warn!(%error, "layers were not synced");
         }
     }
 
