@@ -21,10 +21,9 @@ use builder::{Builder, Explanation, Parts, Retention};
 use cache::{CacheIndex, Collector, LocalTrees, MetaStore, Refs, Table};
 use content::{ContentStore, DiskStore};
 use dockerfile::DockerfileFrontend;
-use executor::{ExecutorConfig, LinuxExecutor};
+use executor::{Executor, ExecutorConfig, LinuxExecutor};
 use exporter::Exporters;
 use mount::HostPath;
-use oci::Platform;
 use ops::{LlbOps, Mechanisms, OperationError};
 use rand::Rng as _;
 use registry::{HttpRegistry, Registry, RegistryConfig};
@@ -74,8 +73,17 @@ pub(crate) async fn assemble(config: &Config) -> Result<Daemon> {
     let sessions = Sessions::new();
     let registry = http_registry(config.registry.clone());
     let workers = workers(&config.worker, &stores)?;
-    let ops =
-        operations(config, &stores, &sessions, &registry, workers[0].platforms.clone()).await?;
+    let ops = LlbOps::new(Mechanisms {
+        refs: stores.refs.clone(),
+        trees: stores.trees.clone(),
+        sessions: sessions.clone(),
+        registry: registry.clone(),
+        executor,
+        volumes: stores.volumes.clone(),
+        namespace: NAMESPACE.to_owned(),
+        platforms: workers[0].platforms.clone(),
+        state: root.join("state"),
+    });
     let rules = config.worker.gc.rules(disk_size(root));
     let builder = build_engine(config, &stores, &sessions, registry, ops, &workers, &rules)?;
     let services = Services {
@@ -102,17 +110,26 @@ impl Daemon {
 
 async fn open_stores(config: &Config) -> Result<Stores> {
     let root = config.root.clone();
-    let meta = tasks::blocking("open metadata", move || MetaStore::open(root.as_path())).await?;
-    let meta = meta.context("cannot open the metadata")?;
-    let content: Arc<dyn ContentStore> =
-        Arc::new(DiskStore::open(config.root.join("content")).await?);
-    let (snapshots, snapshotter) = open_snapshotter(config).await?;
+    let open_meta = async {
+        let opened = tasks::blocking("open metadata", move || MetaStore::open(root.as_path()));
+        opened.await?.context("cannot open the metadata")
+    };
+    let open_content = async {
+        let opened = DiskStore::open(config.root.join("content")).await;
+        opened.context("cannot open the content store")
+    };
+    let open_volumes = async {
+        let volumes = VolumeManager::open(config.root.join("volumes"), config.volumes.clone());
+        let volumes = volumes.await.context("cannot open the cache volumes")?;
+        keep_volume_settings(config).await?;
+        Ok(Arc::new(volumes))
+    };
+    let (meta, content, volumes, (snapshots, snapshotter)) =
+        tokio::try_join!(open_meta, open_content, open_volumes, open_snapshotter(config))?;
+    let content: Arc<dyn ContentStore> = Arc::new(content);
     let refs = Refs::open(meta.clone(), snapshots, content.clone()).await?;
     let trees = LocalTrees::open(&refs).await?;
     let index = CacheIndex::open(&refs).await?;
-    let volumes = VolumeManager::open(config.root.join("volumes"), config.volumes.clone());
-    let volumes = Arc::new(volumes.await.context("cannot open the cache volumes")?);
-    keep_volume_settings(config).await?;
     Ok(Stores { meta, content, refs, trees, index, volumes, snapshotter })
 }
 
@@ -188,28 +205,12 @@ fn worker_id(meta: &MetaStore) -> Result<String> {
     Ok(id)
 }
 
-async fn operations(
-    config: &Config,
-    stores: &Stores,
-    sessions: &Sessions,
-    registry: &Arc<dyn Registry>,
-    platforms: Vec<Platform>,
-) -> Result<LlbOps> {
+async fn start_executor(config: &Config) -> Result<Arc<dyn Executor>> {
     let mut executor = ExecutorConfig::new(config.root.join("executor"));
     executor.dns = config.worker.dns.clone();
     executor.cgroup_parent.clone_from(&config.worker.cgroup_parent);
     let executor = LinuxExecutor::open(executor).await.context("cannot start the executor")?;
-    Ok(LlbOps::new(Mechanisms {
-        refs: stores.refs.clone(),
-        trees: stores.trees.clone(),
-        sessions: sessions.clone(),
-        registry: registry.clone(),
-        executor: Arc::new(executor),
-        volumes: stores.volumes.clone(),
-        namespace: NAMESPACE.to_owned(),
-        platforms,
-        state: config.root.join("state"),
-    }))
+    Ok(Arc::new(executor))
 }
 
 fn build_engine(

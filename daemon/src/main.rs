@@ -10,6 +10,7 @@ mod drain;
 mod listen;
 mod lock;
 mod logging;
+mod metrics;
 mod platforms;
 mod serve;
 mod service;
@@ -98,6 +99,7 @@ async fn live(config: &Config, passed: &mut ListenFd, begun: Instant) -> Result<
         let server = serve::serve(listener, tls.clone(), routes.clone(), ending.clone());
         servers.push(tasks::spawn("listener", server));
     }
+    let _metrics = serve_metrics(config, &daemon).await?;
     tracing::info!(
         version = version::OURS,
         root = %config.root,
@@ -118,6 +120,15 @@ async fn live(config: &Config, passed: &mut ListenFd, begun: Instant) -> Result<
     daemon.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets those who watch the daemon ask for its numbers, if there is a place for it.
+async fn serve_metrics(config: &Config, daemon: &Daemon) -> Result<Option<Task<()>>> {
+    let Some(address) = config.metrics else { return Ok(None) };
+    let listener = metrics::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot serve metrics on `{address}`"))?;
+    tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    Ok(Some(tasks::spawn("metrics", metrics::serve(listener, daemon.services.clone()))))
 }
 
 /// Lets running builds finish: no longer than `limit`, and not beyond a second signal.

@@ -1,9 +1,12 @@
 //! Which known word somebody may have meant.
 
-/// Returns the word of `known` that takes the fewest changes to become `word`.
+/// Returns the word of `known` that `word` is a part of, or else the one that takes the fewest changes.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
-    known.iter().copied().min_by_key(|known| distance(&word, &known.to_ascii_lowercase()))
+    known.iter().copied().min_by_key(|known| {
+        let known = known.to_ascii_lowercase();
+        (!known.contains(&word), distance(&word, &known))
+    })
 }
 
 /// Returns how many letters must be put in, taken out or replaced to make one word of the other.
@@ -31,6 +34,7 @@ mod tests {
         let known = ["reservedSpace", "maxUsedSpace", "minFreeSpace", "gc"];
         assert_eq!(nearest("reservdSpace", &known), Some("reservedSpace"));
         assert_eq!(nearest("MAXUSEDSPACE", &known), Some("maxUsedSpace"));
+        assert_eq!(nearest("reserved", &known), Some("reservedSpace"));
         assert_eq!(nearest("x", &[]), None);
     }
 

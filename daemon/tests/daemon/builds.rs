@@ -15,7 +15,7 @@ use tonic::Code;
 use crate::fixture::{Client, Start, about};
 
 /// Returns the graph of a file system with one file in it.
-pub fn one_file(text: &str) -> Definition {
+pub(crate) fn one_file(text: &str) -> Definition {
     let file = MakeFile {
         path: "/greeting".to_owned(),
         mode: 0o644,

@@ -17,14 +17,14 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 /// A running daemon. Dropped, it is killed.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     directory: TempDir,
     lines: mpsc::Receiver<String>,
 }
 
 /// How to start a daemon.
-pub struct Start {
+pub(crate) struct Start {
     directory: TempDir,
     arguments: Vec<String>,
     socket: Option<OwnedFd>,
@@ -41,33 +41,33 @@ impl Default for Start {
 }
 
 impl Start {
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     #[must_use]
-    pub fn with(mut self, argument: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
     /// Listens on a unix socket in the daemon's directory.
     #[must_use]
-    pub fn on_unix(self) -> Self {
+    pub(crate) fn on_unix(self) -> Self {
         let path = self.path("s.sock");
         self.with(format!("--addr=unix://{}", path.display()))
     }
 
     /// Uses another root than its own.
     #[must_use]
-    pub fn on_root(mut self, root: &Path) -> Self {
+    pub(crate) fn on_root(mut self, root: &Path) -> Self {
         self.arguments[0] = format!("--root={}", root.display());
         self
     }
 
     /// Reads this configuration.
     #[must_use]
-    pub fn configured(mut self, text: &str) -> Self {
+    pub(crate) fn configured(mut self, text: &str) -> Self {
         let path = self.path("larderd.toml");
         std::fs::write(&path, text).expect("a file");
         self.arguments[1] = format!("--config={}", path.display());
@@ -76,12 +76,12 @@ impl Start {
 
     /// Passes a socket as a service manager does.
     #[must_use]
-    pub fn passing(mut self, socket: impl Into<OwnedFd>) -> Self {
+    pub(crate) fn passing(mut self, socket: impl Into<OwnedFd>) -> Self {
         self.socket = Some(socket.into());
         self
     }
 
-    pub fn spawn(self) -> Daemon {
+    pub(crate) fn spawn(self) -> Daemon {
         let program = env!("CARGO_BIN_EXE_larderd");
         #[expect(clippy::disallowed_methods, reason = "the daemon is what is tested")]
         let mut command = match self.socket {
@@ -108,7 +108,7 @@ impl Start {
     }
 
     /// Starts a daemon and waits until it serves.
-    pub fn ready(self) -> Daemon {
+    pub(crate) fn ready(self) -> Daemon {
         let mut daemon = self.spawn();
         daemon.wait_for("larderd: ready");
         daemon
@@ -116,13 +116,13 @@ impl Start {
 }
 
 impl Daemon {
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Waits until the log has a line with `text`; returns that line.
     #[track_caller]
-    pub fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv() {
             if line.contains(text) {
@@ -134,18 +134,18 @@ impl Daemon {
     }
 
     /// Waits for the end; returns its status and the rest of the log.
-    pub fn wait(&mut self) -> (ExitStatus, String) {
+    pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("a status");
         (status, self.lines.iter().collect::<Vec<_>>().join("\n"))
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("a living daemon");
     }
 
     /// Ends the daemon as a service manager does; returns its directory.
-    pub fn stop(mut self) -> Start {
+    pub(crate) fn stop(mut self) -> Start {
         self.signal(Signal::TERM);
         let (status, log) = self.wait();
         assert!(status.success(), "{log}");
@@ -155,7 +155,7 @@ impl Daemon {
         Start { directory, arguments, socket: None }
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::unix(&self.path("s.sock")).await
     }
 }
@@ -170,32 +170,35 @@ impl Drop for Daemon {
 
 /// A client of the daemon.
 #[derive(Clone)]
-pub struct Client {
-    pub channel: Channel,
+pub(crate) struct Client {
+    pub(crate) channel: Channel,
 }
 
 impl Client {
-    pub async fn unix(path: &Path) -> Self {
+    pub(crate) async fn unix(path: &Path) -> Self {
         let endpoint = Endpoint::from_shared(format!("unix://{}", path.display()));
         Self { channel: endpoint.expect("an address").connect().await.expect("a connection") }
     }
 
-    pub fn control(&self) -> ControlClient<Channel> {
+    pub(crate) fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_SIZE)
             .max_encoding_message_size(MAX_MESSAGE_SIZE)
     }
 
-    pub fn bridge(&self) -> LlbBridgeClient<Channel> {
+    pub(crate) fn bridge(&self) -> LlbBridgeClient<Channel> {
         LlbBridgeClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_SIZE)
     }
 
-    pub fn content(&self) -> ContentClient<Channel> {
+    pub(crate) fn content(&self) -> ContentClient<Channel> {
         ContentClient::new(self.channel.clone())
     }
 
     /// Begins a build that this client drives.
-    pub fn solve(&self, reference: &str) -> tokio::task::JoinHandle<Result<(), tonic::Status>> {
+    pub(crate) fn solve(
+        &self,
+        reference: &str,
+    ) -> tokio::task::JoinHandle<Result<(), tonic::Status>> {
         let request = SolveRequest { r#ref: reference.to_owned(), ..Default::default() };
         let mut control = self.control();
         #[expect(clippy::disallowed_methods, reason = "a client is not the daemon")]
@@ -204,7 +207,7 @@ impl Client {
 }
 
 /// Names the build that a call to the bridge is about.
-pub fn about<T>(reference: &str, message: T) -> Request<T> {
+pub(crate) fn about<T>(reference: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let reference = reference.parse().expect("a header");
     request.metadata_mut().insert("buildkit-controlapi-buildid", reference);
