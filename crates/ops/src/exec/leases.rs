@@ -168,9 +168,13 @@ mod tests {
 
     #[test]
     fn ids_are_those_that_users_wrote() {
-        for (sent, id) in
-            [("/uv", "uv"), ("//root/.cache", "/root/.cache"), ("ns/uv", "ns/uv"), ("/", "/"), ("", "")]
-        {
+        for (sent, id) in [
+            ("/uv", "uv"),
+            ("//root/.cache", "/root/.cache"),
+            ("ns/uv", "ns/uv"),
+            ("/", "/"),
+            ("", ""),
+        ] {
             assert_eq!(user_id(sent), id);
         }
     }

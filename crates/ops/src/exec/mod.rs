@@ -56,6 +56,7 @@ impl Op<ImmutableRef> for ExecOperation {
         };
         let view = self.services.refs.view(input).await.map_err(failure)?;
         let sums = self.services.refs.checksums(input);
+        let tree = input.identity();
         let digest = move || -> Result<Digest, OpError> {
             let root = view.root().map_err(failure)?;
             let mut hasher = StableHasher::new("exec.content.v1");
@@ -63,7 +64,8 @@ impl Op<ImmutableRef> for ExecOperation {
                 let path = GuestPath::new(&selector).map_err(failure)?;
                 let digest = sums.digest(&root, &path).map_err(|_| {
                     let missing = crate::FileError::NotFound(format!("\"{path}\""));
-                    failure(OperationError::Checksum { tree: String::new(), source: missing })
+                    let tree = tree.clone();
+                    failure(OperationError::Checksum { tree, source: missing })
                 })?;
                 hasher.feed(&digest);
             }

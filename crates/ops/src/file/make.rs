@@ -28,6 +28,17 @@ impl Attributes {
             None => Ok(()),
         }
     }
+
+    fn apply_to(&self, file: &std::fs::File) -> std::io::Result<()> {
+        let owner = self.owner.unwrap_or(Owner { uid: 0, gid: 0 });
+        std::os::unix::fs::fchown(file, Some(owner.uid), Some(owner.gid))?;
+        if let Some(time) = self.timestamp {
+            let time = entry::timespec(time);
+            let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+            rustix::fs::futimens(file, &times)?;
+        }
+        Ok(())
+    }
 }
 
 /// Makes a directory. One that is there already is left as it is.
@@ -81,8 +92,8 @@ pub(crate) fn file(
     let mut file = std::fs::File::from(tree.open_at(path, flags, mode).map_err(error())?);
     file.write_all(data).map_err(FileError::io("write", path))?;
     rustix::fs::fchmod(&file, mode).map_err(|errno| error()(errno.into()))?;
-    let Some((parent, name)) = tree.parent_of(path).map_err(error())? else { return Ok(()) };
-    attributes.apply(parent.as_fd(), name).map_err(error())
+    // By the descriptor: the path may be that of a link to the file.
+    attributes.apply_to(&file).map_err(error())
 }
 
 /// Makes a symbolic link at `path` with the text `target`. Nothing may be there yet.
