@@ -158,7 +158,9 @@ async fn prepare(root: &Path, deed: Deed) {
         return;
     }
     fill(&[("a", "1"), ("b", "1")], &[]).await;
-    drop(manager.acquire(request("v", Sharing::ReadOnly), &Unobserved).await.unwrap());
+    // Ended, not dropped: that would go on in the background.
+    let reader = manager.acquire(request("v", Sharing::ReadOnly), &Unobserved).await.unwrap();
+    reader.finish(Outcome::Succeeded).await.unwrap();
     match deed {
         Deed::Rollback => fill(&[("a", "2")], &[]).await,
         Deed::Settle => {
@@ -183,7 +185,7 @@ async fn check(root: &Path, deed: Deed, done: bool, what: &str) {
         let allowed = if done { found == new } else { found == old || found == new };
         let merging = deed == Deed::Merge && !done && more.iter().any(|other| found == *other);
         assert!(allowed || merging, "{what}: {found:?}");
-        drop(lease);
+        lease.finish(Outcome::Succeeded).await.unwrap();
         assert!(record.versions.len() <= 3, "{what}: published more than once");
         assert!(record.leases.is_empty() && record.waiting.is_empty(), "{what}: {record:?}");
     } else {
@@ -297,7 +299,7 @@ async fn a_process_killed_at_any_step_leaves_the_old_version_or_the_new() {
 async fn what_a_crash_left_is_swept_without_touching_what_is_used() {
     let world = World::new().await;
     world.fill("v", &[("a", "1")]).await;
-    drop(world.take("v", Sharing::ReadOnly).await);
+    world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
     let used = world.take("v", Sharing::Private).await;
     let layers = world.manager.path(key("v")).await.unwrap().layers;
     let orphan = layers.join("0123456789abcdef0123456789abcdef");

@@ -244,7 +244,7 @@ async fn owner_and_mode_are_applied_to_a_warm_volume_and_kept_for_each_asking() 
         let id = format!("v-{versioned}");
         world.fill(&id, &[("warm", "")]).await;
         if versioned {
-            drop(world.take(&id, Sharing::ReadOnly).await);
+            world.take(&id, Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
         }
         let lease = world.take_with(&id, Sharing::Locked, |mount| mount.root = asking).await;
         let tree = mounted(&lease.mount(0).unwrap());
@@ -292,7 +292,7 @@ async fn one_volume_at_two_places_of_a_step_is_one_tree() {
     for sharing in [Sharing::Shared, Sharing::Locked, Sharing::Private] {
         let id = format!("v-{sharing}");
         world.fill(&id, &[("a", "")]).await;
-        drop(world.take(&id, Sharing::ReadOnly).await);
+        world.take(&id, Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
         let mut request = world.request(&id, sharing);
         request.mounts.push(volumes::MountRequest { readonly: true, ..request.mounts[0].clone() });
         let lease = world.manager.acquire(request, &volumes::Unobserved).await.unwrap();

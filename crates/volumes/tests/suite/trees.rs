@@ -184,7 +184,7 @@ proptest! {
         run(async {
             let defaults = PolicyPatch { versions: Some(1), ..Default::default() };
             let world = World::with(VolumeSettings { defaults, depth: 1, ..Default::default() }).await;
-            drop(world.take("v", Sharing::ReadOnly).await);
+            world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
             let mut number = 0;
             // A reader of the first version keeps all layers apart until it goes.
             let reader = world.take("v", Sharing::ReadOnly).await;
@@ -270,7 +270,7 @@ async fn every_kind_of_file_survives_fork_publish_and_settling() {
     for in_place in [true, false] {
         let id = format!("v-{in_place}");
         if !in_place {
-            drop(world.take(&id, Sharing::ReadOnly).await);
+            world.take(&id, Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
         }
         let lease = world.take(&id, Sharing::Locked).await;
         menagerie(&mounted(&lease.mount(0).unwrap()).path);
@@ -315,7 +315,7 @@ async fn sizes_are_what_du_says() {
     menagerie(&mounted(&lease.mount(0).unwrap()).path);
     let in_use = world.record("v").await.space;
     lease.finish(Outcome::Succeeded).await.unwrap();
-    drop(world.take("v", Sharing::ReadOnly).await);
+    world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
     let fork = world.take("v", Sharing::Private).await;
     mounted(&fork.mount(0).unwrap()).write("more", &"x".repeat(100_000));
     fork.finish(Outcome::Succeeded).await.unwrap();
