@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,7 +23,8 @@ const BUILDER: &str = "larder";
 #[derive(Debug)]
 pub struct Buildx {
     program: PathBuf,
-    home: TempDir,
+    /// Kept while a build of this client runs, also when the client itself is gone.
+    home: Arc<TempDir>,
 }
 
 impl Buildx {
@@ -44,7 +46,7 @@ impl Buildx {
         options: &[String],
     ) -> anyhow::Result<Self> {
         let home = TempDir::with_prefix("larder-client-")?;
-        let client = Self { program: settings.buildx()?, home };
+        let client = Self { program: settings.buildx()?, home: Arc::new(home) };
         let mut create =
             client.command(["create", "--name", BUILDER, "--driver", "remote", "--use"]);
         for option in options {
@@ -73,7 +75,7 @@ impl Buildx {
     pub fn build_in(&self, context: &Path) -> BuildCommand {
         let metadata = self.home.path().join("metadata.json");
         let program = self.command(["build", "--progress=plain", "--metadata-file"]).arg(&metadata);
-        BuildCommand { program, context: context.into(), metadata }
+        BuildCommand { program, context: context.into(), metadata, home: self.home.clone() }
     }
 
     /// Stores a user and password for a registry, as `docker login` does.
@@ -96,6 +98,7 @@ pub struct BuildCommand {
     program: Program,
     context: PathBuf,
     metadata: PathBuf,
+    home: Arc<TempDir>,
 }
 
 impl BuildCommand {
@@ -186,7 +189,7 @@ impl BuildCommand {
         // What an earlier build left must not be taken for what this one wrote.
         let _ = fs::remove_file(&self.metadata);
         let running = self.program.arg(&self.context).spawn()?;
-        Ok(RunningBuild { running, metadata: self.metadata })
+        Ok(RunningBuild { running, metadata: self.metadata, _home: self.home })
     }
 }
 
@@ -195,6 +198,7 @@ impl BuildCommand {
 pub struct RunningBuild {
     running: Running,
     metadata: PathBuf,
+    _home: Arc<TempDir>,
 }
 
 impl RunningBuild {

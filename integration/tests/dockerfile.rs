@@ -532,8 +532,8 @@ fn other_contexts_have_names() -> anyhow::Result<()> {
 fn directories_and_modes_arrive_as_they_were() -> anyhow::Result<()> {
     let world = World::start()?;
     let project = world.project(
-        "FROM {busybox} AS a\nRUN mkdir /d && chmod 2750 /d && echo x > /d/f && chmod 640 /d/f && \
-         ln /d/f /d/hard\nFROM scratch\nCOPY --from=a /d /d\n",
+        "FROM {busybox} AS a\nRUN mkdir -p /x/d && chmod 2750 /x/d && echo x > /x/d/f && \
+         chmod 640 /x/d/f && ln /x/d/f /x/d/hard\nFROM scratch\nCOPY --from=a /x /\n",
     )?;
     let out = TempDir::new()?;
     world.build(&project).into_directory(out.path()).succeed()?;

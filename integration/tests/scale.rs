@@ -99,7 +99,10 @@ fn a_step_may_say_a_lot() -> anyhow::Result<()> {
     )?;
     let build = world.build(&project).succeed()?;
     assert_eq!(build.step("RUN cat /end")?.lines, ["the end"]);
-    assert!(build.step("RUN yes")?.lines.len() > 10_000, "much of it is shown");
+    let step = build.step("RUN yes")?;
+    assert!(step.lines.len() > 1000, "some of it is shown");
+    // All of it, or a word that there was more.
+    assert!(step.lines.len() > 200_000 || step.says("output clipped"), "{:?}", step.lines.last());
     Ok(())
 }
 
