@@ -85,13 +85,16 @@ pub(crate) async fn assemble(config: &Config) -> Result<Daemon> {
         state: root.join("state"),
     });
     let rules = config.worker.gc.rules(disk_size(root));
-    let builder = build_engine(config, &stores, &sessions, registry, ops, &workers, &rules)?;
+    let workers = Arc::new(Workers { workers, rules });
+    let exporters = Exporters::new(stores.refs.clone(), sessions.clone(), registry)
+        .with_insecure(insecure_registries(config.registry.clone()));
+    let builder = build_engine(config, &stores, ops, exporters, &workers)?;
     let services = Services {
         builder,
         sessions,
         content: stores.content,
         volumes: stores.volumes,
-        workers: Arc::new(Workers { workers, rules }),
+        workers,
         gate: Gate::new(),
     };
     Ok(Daemon { services, meta: stores.meta, trees: stores.trees })
@@ -216,19 +219,15 @@ async fn start_executor(config: &Config) -> Result<Arc<dyn Executor>> {
 fn build_engine(
     config: &Config,
     stores: &Stores,
-    sessions: &Sessions,
-    registry: Arc<dyn Registry>,
     ops: LlbOps,
-    workers: &[WorkerInfo],
-    rules: &[GcRule],
+    exporters: Exporters,
+    workers: &Workers,
 ) -> Result<Builder> {
     let options = SolverOptions { max_parallelism: config.worker.parallelism };
     let resolver = Arc::new(ops.clone());
     let solver = Solver::new(resolver, Arc::new(stores.index.clone()), options);
     let collector = Collector::new(stores.refs.clone(), stores.trees.clone(), stores.index.clone());
-    let exporters = Exporters::new(stores.refs.clone(), sessions.clone(), registry)
-        .with_insecure(insecure_registries(config.registry.clone()));
-    let garbage = rules.iter().map(GcRule::request).collect::<Result<_, _>>()?;
+    let garbage = workers.rules.iter().map(GcRule::request).collect::<Result<_, _>>()?;
     let builder = Builder::new(Parts {
         solver,
         refs: stores.refs.clone(),
@@ -237,7 +236,7 @@ fn build_engine(
         exporters,
         sources: Arc::new(ops.clone()),
         frontends: frontends(&config.frontends),
-        workers: workers.to_vec(),
+        workers: workers.workers.clone(),
         entitlements: config.entitlements.iter().cloned().collect(),
         explain,
         codec: Arc::new(WireCodec),

@@ -39,7 +39,6 @@ impl BridgeService {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the type of all calls")]
 fn handle(id: String, path: &str) -> Result<RefHandle, Status> {
     if id.is_empty() {
         return Err(Status::unknown(format!("empty ref: no file system to find `{path}` in")));

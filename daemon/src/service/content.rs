@@ -33,7 +33,6 @@ impl ContentService {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the type of all calls")]
 fn parse(digest: &str) -> Result<Digest, Status> {
     digest
         .parse()

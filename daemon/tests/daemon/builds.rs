@@ -2,7 +2,7 @@
 
 use llb::{Definition, FileActions, MakeFile, OpOptions, Platform, State};
 use prost::Message as _;
-use proto::control::{DiskUsageRequest, PruneRequest, SolveRequest, StatusRequest};
+use proto::control::{BytesMessage, DiskUsageRequest, PruneRequest, SolveRequest, StatusRequest};
 use proto::gateway::result::Result as Refs;
 use proto::gateway::{
     EvaluateRequest, InputsRequest, NewContainerRequest, PingRequest, ReadDirRequest,
@@ -10,7 +10,7 @@ use proto::gateway::{
 };
 use proto::rpc;
 use tokio_stream::StreamExt as _;
-use tonic::Code;
+use tonic::{Code, Request};
 
 use crate::fixture::{Client, Start, about};
 
@@ -56,12 +56,12 @@ async fn calls_may_come_in_any_order() {
     let client = daemon.connect().await;
     let mut control = client.control();
     // Before there is a build: both wait for it.
-    let (mut bridge, status) = (client.bridge(), StatusRequest { r#ref: "probe".to_owned() });
-    let mut status = control.status(status).await.unwrap();
+    let pong = client.ping("probe");
+    let status = control.status(StatusRequest { r#ref: "probe".to_owned() }).await;
+    let mut status = status.unwrap();
     assert!(status.metadata().contains_key("buildkit-current-timestamp"));
-    let ping = bridge.ping(about("probe", PingRequest {}));
-    let (pong, build) = tokio::join!(ping, async { client.solve("probe") });
-    let pong = pong.unwrap().into_inner();
+    let build = client.solve("probe");
+    let pong = pong.await.unwrap().unwrap();
     assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (27, 88));
     assert_eq!(pong.workers.len(), 1);
     let nothing = ReturnRequest { result: Some(Default::default()), error: None };
@@ -183,6 +183,23 @@ async fn large_messages_are_taken() {
     let file = client.bridge().read_file(about("large", read)).await.unwrap().into_inner();
     assert_eq!(file.data.len(), large.len());
     build.abort();
+}
+
+#[tokio::test]
+async fn a_session_ends_well_when_its_client_has_said_its_last() {
+    let daemon = Start::default().on_unix().ready();
+    let mut control = daemon.connect().await.control();
+    let (sender, messages) = tokio::sync::mpsc::channel(1);
+    let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(messages));
+    request.metadata_mut().insert("x-docker-expose-session-uuid", "abc".parse().unwrap());
+    let mut answers = control.session(request).await.unwrap().into_inner();
+    // The daemon is the one who asks: it greets first.
+    let greeting: BytesMessage = answers.message().await.unwrap().unwrap();
+    assert!(greeting.data.starts_with(b"PRI * HTTP/2.0"));
+    drop(sender);
+    while answers.message().await.unwrap().is_some() {}
+    let unnamed = control.session(tokio_stream::empty()).await.unwrap_err();
+    assert!(unnamed.message().contains("x-docker-expose-session-uuid"));
 }
 
 #[tokio::test]

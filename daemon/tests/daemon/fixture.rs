@@ -11,6 +11,7 @@ use proto::content::content_client::ContentClient;
 use proto::control::SolveRequest;
 use proto::control::control_client::ControlClient;
 use proto::gateway::llb_bridge_client::LlbBridgeClient;
+use proto::gateway::{PingRequest, PongResponse};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::Request;
@@ -192,6 +193,16 @@ impl Client {
 
     pub(crate) fn content(&self) -> ContentClient<Channel> {
         ContentClient::new(self.channel.clone())
+    }
+
+    /// Asks a build what it can, whenever it begins.
+    pub(crate) fn ping(
+        &self,
+        reference: &str,
+    ) -> tokio::task::JoinHandle<Result<PongResponse, tonic::Status>> {
+        let (mut bridge, request) = (self.bridge(), about(reference, PingRequest {}));
+        #[expect(clippy::disallowed_methods, reason = "a client is not the daemon")]
+        tokio::spawn(async move { bridge.ping(request).await.map(tonic::Response::into_inner) })
     }
 
     /// Begins a build that this client drives.

@@ -1,5 +1,7 @@
 //! What a new daemon says of itself, and what it refuses.
 
+use std::io::{Read as _, Write as _};
+
 use proto::control::{InfoRequest, ListWorkersRequest};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -97,4 +99,29 @@ fn the_log_may_be_json() {
     let line = daemon.wait_for("\"ready\"");
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["level"], "INFO");
+}
+
+#[tokio::test]
+async fn numbers_are_told_to_who_asks_on_this_machine() {
+    let start = Start::default().on_unix();
+    let mut daemon = start.configured("[larder]\nmetrics-address = \"127.0.0.1:0\"\n").spawn();
+    let line = daemon.wait_for("serving metrics");
+    let (_, address) = line.split_once("address=").unwrap();
+    let address = address.trim().to_owned();
+    daemon.wait_for("larderd: ready");
+    let client = daemon.connect().await;
+    let build = client.solve("counted");
+    client.ping("counted").await.unwrap().unwrap();
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = ask("/metrics");
+    assert!(answer.contains("larder_builds_running 1"), "{answer}");
+    assert!(ask("/other").starts_with("HTTP/1.1 404"));
+    build.abort();
 }
