@@ -529,6 +529,26 @@ fn other_contexts_have_names() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_context_may_be_a_layout_of_the_client() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let base = Project::empty()?;
+    world
+        .build(&world.project("FROM {busybox}\nENV FROM_LAYOUT=yes\nRUN echo layout > /layout\n")?)
+        .args(["--provenance=false", "--tag", "base:latest", "--output"])
+        .arg(format!("type=oci,tar=false,dest={}", base.root().display()))
+        .succeed()?;
+    let project = world.project("FROM base\nRUN cat /layout && echo $FROM_LAYOUT\n")?;
+    let build = world
+        .another_client()?
+        .build(&project)
+        .arg("--build-context")
+        .arg(format!("base=oci-layout://{}:latest", base.root().display()))
+        .succeed()?;
+    assert_eq!(build.step("cat /layout")?.lines, ["layout", "yes"]);
+    Ok(())
+}
+
+#[test]
 fn directories_and_modes_arrive_as_they_were() -> anyhow::Result<()> {
     let world = World::start()?;
     let project = world.project(
