@@ -1,5 +1,6 @@
 //! What operations work with: one value, made once by the daemon.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,11 +12,12 @@ use digests::Digest;
 use executor::Executor;
 use mount::HostPath;
 use oci::{Descriptor, Platform};
+use parking_lot::Mutex;
 use registry::{Access, Registry};
 use session::Sessions;
 use snapshot::LayerKey;
-use solver::{OpContext, OpError};
-use volumes::VolumeManager;
+use solver::{JobId, OpContext, OpError};
+use volumes::{VolumeKey, VolumeManager};
 
 use crate::source::image::client_ids;
 use crate::{NestedBuild, OperationError, failure};
@@ -52,6 +54,7 @@ pub(crate) struct Services {
     pub(crate) volumes: Arc<VolumeManager>,
     pub(crate) namespace: String,
     pub(crate) nested: OnceLock<NestedBuild>,
+    pub(crate) freshened: Freshened,
     platforms: Vec<Platform>,
     state: HostPath,
     names: AtomicU64,
@@ -85,6 +88,7 @@ impl Services {
             volumes,
             namespace,
             nested: OnceLock::new(),
+            freshened: Freshened::default(),
             platforms,
             state,
             names: AtomicU64::new(0),
@@ -155,6 +159,28 @@ impl Services {
         ingest.write(bytes).await.map_err(failure)?;
         ingest.commit().await.map_err(failure)?;
         Ok(())
+    }
+}
+
+/// Which volumes builds without cache have emptied for themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Freshened(Mutex<VecDeque<(JobId, VolumeKey)>>);
+
+impl Freshened {
+    /// How many pairs are remembered: far more than builds at one time have.
+    const LIMIT: usize = 4096;
+
+    /// Returns true the first time it is asked about this build and volume.
+    pub(crate) fn is_first(&self, job: &JobId, volume: VolumeKey) -> bool {
+        let mut known = self.0.lock();
+        if known.iter().any(|(of, key)| of == job && *key == volume) {
+            return false;
+        }
+        if known.len() == Self::LIMIT {
+            known.pop_front();
+        }
+        known.push_back((job.clone(), volume));
+        true
     }
 }
 

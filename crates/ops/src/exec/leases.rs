@@ -16,6 +16,9 @@ use volumes::{
 
 use crate::{OperationError, Services, failure};
 
+/// The mark of a directory that hides what is below it (Linux `overlayfs`).
+const OPAQUE: &str = "trusted.overlay.opaque";
+
 /// Returns the request for one cache mount. A mount that starts from an empty directory takes only
 /// that directory's owner and mode; one that starts from content is a variant of the volume. The view
 /// has to be held until the lease is there.
@@ -37,7 +40,6 @@ pub(super) async fn request(
     };
     let mut request = MountRequest::new(name, sharing);
     request.readonly = mount.readonly;
-    request.fresh = context.vertex().ignore_cache;
     request.target = target.to_string();
     if input.is_empty() {
         return Ok((request, None));
@@ -94,7 +96,7 @@ fn look(view: &TreeView, selector: &GuestPath) -> Result<Looked, OpError> {
     Ok(Looked { stat, is_empty })
 }
 
-/// Returns the directories that show the selected part of a tree, topmost first.
+/// Returns the directories that show the selected part of a tree, topmost first; blocking.
 fn seed_layers(view: &TreeView, selector: &GuestPath) -> Result<Vec<HostPath>, OpError> {
     let layers = match &view.mount().source {
         MountSource::Bind(path) => vec![path.clone()],
@@ -104,8 +106,29 @@ fn seed_layers(view: &TreeView, selector: &GuestPath) -> Result<Vec<HostPath>, O
             return Err(failure(OperationError::Unsupported(text)));
         }
     };
-    let below = layers.into_iter().map(|layer| layer.join(selector.relative()));
-    Ok(below.filter(|layer| layer.as_path().is_dir()).collect())
+    let mut seed = Vec::new();
+    for layer in layers {
+        let place = layer.join(selector.relative());
+        if place.as_path().is_dir() {
+            seed.push(place);
+        }
+        if hides(&layer, selector) {
+            break;
+        }
+    }
+    Ok(seed)
+}
+
+/// Returns true if a layer hides what lower ones have at or above `selector`: by something that is no
+/// directory, such as a whiteout, or by an opaque directory.
+fn hides(layer: &HostPath, selector: &GuestPath) -> bool {
+    selector.relative().ancestors().any(|part| {
+        let place = layer.join(part);
+        let Ok(metadata) = std::fs::symlink_metadata(place.as_path()) else { return false };
+        let mut value = [0; 8];
+        let opaque = rustix::fs::lgetxattr(place.as_path(), OPAQUE, &mut value[..]);
+        !metadata.is_dir() || opaque.is_ok_and(|length| value[..length] == *b"y")
+    })
 }
 
 /// Takes all leases of a step; tells the user while it waits, and how long it was.
@@ -114,6 +137,15 @@ pub(super) async fn acquire(
     context: &OpContext,
     mounts: Vec<MountRequest>,
 ) -> Result<Leases, OpError> {
+    let first = context.jobs().first().map(|job| job.id.clone());
+    let mut mounts = mounts;
+    if let Some(job) = first.filter(|_| context.vertex().ignore_cache) {
+        // A build without cache starts from empty volumes once: its later steps see what its earlier
+        // ones wrote.
+        for mount in &mut mounts {
+            mount.fresh = services.freshened.is_first(&job, mount.name.key());
+        }
+    }
     let build = context.jobs().first().map(|job| job.id.to_string()).unwrap_or_default();
     let holder = Label { build, step: context.vertex().name.clone() };
     let observer = Teller { context: context.clone() };

@@ -1,0 +1,189 @@
+//! What a copy makes of what is there (protocol page `llb.md` §6, rows "copy").
+
+use llb::{CopyFiles, CopyMode, FileActions, MakeDir, MakeFile, OpOptions, Owner, State, Symlink};
+
+use crate::world::World;
+
+/// Returns a tree: `/` at the end makes a directory, ` -> ` a link.
+fn tree(entries: &[&str]) -> State {
+    let mut actions = FileActions::new();
+    for entry in entries {
+        actions = if let Some((path, target)) = entry.split_once(" -> ") {
+            let (path, target) = (path.to_owned(), target.to_owned());
+            actions.symlink(Symlink { path, target, timestamp: Some(0), ..Symlink::default() })
+        } else if let Some(path) = entry.strip_suffix('/') {
+            let path = path.to_owned();
+            actions.make_dir(MakeDir {
+                path,
+                mode: 0o755,
+                timestamp: Some(0),
+                ..MakeDir::default()
+            })
+        } else {
+            let (path, data) = ((*entry).to_owned(), entry.as_bytes().to_vec().into());
+            let mode = 0o644;
+            let file = MakeFile { path, data, mode, timestamp: Some(0), ..MakeFile::default() };
+            actions.make_file(file)
+        };
+    }
+    State::scratch().file(actions, OpOptions::default())
+}
+
+fn source() -> State {
+    tree(&[
+        "/d/",
+        "/d/e/",
+        "/d/e/f.txt",
+        "/d/g.md",
+        "/d/h.txt",
+        "/a.txt",
+        "/b.txt",
+        "/c.md",
+        "/l -> d",
+        "/m -> /a.txt",
+        "/out -> ../../../../a.txt",
+        "/x y",
+    ])
+}
+
+fn copied(target: &State, copy: CopyFiles) -> State {
+    let copy = CopyFiles { create_dest_path: true, ..copy };
+    target.file(FileActions::new().copy(&source(), copy), OpOptions::default())
+}
+
+fn plain(src: &str, dest: &str) -> CopyFiles {
+    CopyFiles { src: src.to_owned(), dest: dest.to_owned(), ..CopyFiles::default() }
+}
+
+fn contents(src: &str, dest: &str) -> CopyFiles {
+    CopyFiles { dir_copy_contents: true, ..plain(src, dest) }
+}
+
+fn wild(src: &str, dest: &str) -> CopyFiles {
+    CopyFiles { allow_wildcard: true, ..contents(src, dest) }
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_goes_where() {
+    let world = World::new().await;
+    let empty: &[&str] = &["/.keep"];
+    let cases: &[(&[&str], CopyFiles, &[&str])] = &[
+        (empty, plain("/a.txt", "/z"), &["/z"]),
+        (empty, plain("/a.txt", "/z/"), &["/z/", "/z/a.txt"]),
+        (empty, plain("/a.txt", "/z/."), &["/z/", "/z/a.txt"]),
+        (empty, plain("/a.txt", "/p/q/z"), &["/p/", "/p/q/", "/p/q/z"]),
+        (&["/z/"], plain("/a.txt", "/z"), &["/z/", "/z/a.txt"]),
+        (empty, plain("/a.txt", "/"), &["/a.txt"]),
+        (empty, plain("/d", "/z"), &["/z/", "/z/e/", "/z/e/f.txt", "/z/g.md", "/z/h.txt"]),
+        (&["/z/"], plain("/d/e", "/z"), &["/z/", "/z/e/", "/z/e/f.txt"]),
+        (&["/z/"], contents("/d/e", "/z"), &["/z/", "/z/f.txt"]),
+        (empty, contents("/d/e", "/z"), &["/z/", "/z/f.txt"]),
+        (empty, contents("/d/e", "/z/"), &["/z/", "/z/f.txt"]),
+        (empty, wild("/*.txt", "/z/"), &["/z/", "/z/a.txt", "/z/b.txt"]),
+        (empty, wild("/d*/e", "/z"), &["/z/", "/z/f.txt"]),
+        (empty, wild("/x y", "/z"), &["/z"]),
+        (&["/z"], plain("/b.txt", "/z"), &["/z"]),
+        (&["/r/", "/s -> r"], plain("/a.txt", "/s/"), &["/r/", "/r/a.txt", "/s -> r"]),
+        (&["/s -> /r"], plain("/a.txt", "/s/"), &["/r/", "/r/a.txt", "/s -> /r"]),
+        (&["/s -> ../../up"], plain("/a.txt", "/s/"), &["/s -> ../../up", "/up/", "/up/a.txt"]),
+        (&["/t", "/s -> t"], plain("/a.txt", "/s"), &["/s", "/t"]),
+        (empty, plain("/l", "/z"), &["/z -> d"]),
+        (empty, plain("/../../a.txt", "/../../z"), &["/z"]),
+        (
+            empty,
+            CopyFiles { follow_symlink: true, ..contents("/l", "/z") },
+            &["/z/", "/z/e/", "/z/e/f.txt", "/z/g.md", "/z/h.txt"],
+        ),
+        (empty, CopyFiles { follow_symlink: true, ..plain("/out", "/z") }, &["/z"]),
+        (
+            empty,
+            CopyFiles { include_patterns: texts(&["**/*.txt"]), ..contents("/d", "/z") },
+            &["/z/", "/z/e/", "/z/e/f.txt", "/z/h.txt"],
+        ),
+        (empty, CopyFiles { include_patterns: texts(&["nothing"]), ..contents("/d", "/z") }, &[]),
+        (
+            empty,
+            CopyFiles { exclude_patterns: texts(&["e"]), ..contents("/d", "/z") },
+            &["/z/", "/z/g.md", "/z/h.txt"],
+        ),
+        (
+            empty,
+            CopyFiles { exclude_patterns: texts(&["**", "!e/f.txt"]), ..contents("/d", "/z") },
+            &["/z/", "/z/e/", "/z/e/f.txt"],
+        ),
+        (
+            &["/z/", "/z/e"],
+            CopyFiles { always_replace: true, ..contents("/d", "/z") },
+            &["/z/", "/z/e/", "/z/e/f.txt", "/z/g.md", "/z/h.txt"],
+        ),
+        (
+            &["/z/", "/z/a.txt/", "/z/a.txt/old"],
+            CopyFiles { always_replace: true, ..plain("/a.txt", "/z/") },
+            &["/z/", "/z/a.txt"],
+        ),
+        (empty, CopyFiles { allow_empty_wildcard: true, ..wild("/no*", "/z/") }, &[]),
+    ];
+    for (target, copy, expected) in cases {
+        let built = world.build(&copied(&tree(target), copy.clone())).await;
+        let built = built.unwrap_or_else(|error| panic!("{copy:?}: {}", error.source.full_text()));
+        let mut seen = world.list(&built.tree).await;
+        seen.retain(|path| path != "/.keep");
+        assert_eq!(seen, *expected, "{copy:?} to {target:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_says_why() {
+    let world = World::new().await;
+    let checksum = "failed to compute cache key: failed to calculate checksum of ref";
+    let required = CopyFiles { required_paths: texts(&["/gone"]), ..contents("/d", "/z") };
+    let cases: &[(&[&str], CopyFiles, &str)] = &[
+        (&["/k"], plain("/gone", "/z"), "\"/gone\": not found"),
+        (&["/k"], wild("/gone*", "/z"), "\"/gone*\": not found"),
+        (&["/k"], required, "\"/gone\": not found"),
+        (&["/z/", "/z/e"], contents("/d", "/z"), "is in the way"),
+        (&["/z/", "/z/a.txt/"], plain("/a.txt", "/z/"), "is in the way"),
+        (
+            &["/k"],
+            CopyFiles { mode: Some(CopyMode::Symbolic("u+q".into())), ..plain("/d", "/z") },
+            "u+q",
+        ),
+    ];
+    for (target, copy, expected) in cases {
+        let text = world.failure(&copied(&tree(target), copy.clone())).await;
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(text.contains("not found"), text.starts_with(checksum), "{text}");
+    }
+    let no_parents = FileActions::new().copy(&source(), plain("/a.txt", "/no/such/z"));
+    let state = State::scratch().file(no_parents, OpOptions::default());
+    assert_eq!(world.failure(&state).await, "lstat /no/such: no such file or directory");
+}
+
+#[tokio::test]
+async fn owners_modes_and_times_are_what_was_asked_for() {
+    let world = World::new().await;
+    let seen = async |copy: CopyFiles, path: &str| {
+        let built = world.build(&copied(&tree(&["/k"]), copy)).await.unwrap();
+        let stat = world.stat(&built.tree, path).await;
+        (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid, stat.st_mtime)
+    };
+    let all = || CopyFiles {
+        owner: Some(Owner::ids(7, 8)),
+        mode: Some(CopyMode::Bits(0o4750)),
+        timestamp: Some(5_000_000_000),
+        ..plain("/d", "/p/z")
+    };
+    for path in ["/p/z", "/p/z/e", "/p/z/e/f.txt"] {
+        assert_eq!(seen(all(), path).await, (0o4750, 7, 8, 5), "{path}");
+    }
+    assert_eq!(seen(all(), "/p").await.1, 7);
+    assert_eq!(seen(plain("/d", "/z"), "/z/g.md").await, (0o644, 0, 0, 0));
+    let symbolic =
+        || CopyFiles { mode: Some(CopyMode::Symbolic("go-r,a+X".into())), ..plain("/d", "/z") };
+    assert_eq!(seen(symbolic(), "/z/g.md").await.0, 0o600);
+    assert_eq!(seen(symbolic(), "/z/e").await.0, 0o711);
+}
