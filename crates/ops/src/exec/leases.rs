@@ -67,7 +67,11 @@ pub(super) async fn request(
         })
     };
     let key = VariantKey::new(digest.await.map_err(failure)??);
-    let seed = Seed { layers: seed_layers(&view, &selector)? };
+    let layers = {
+        let view = view.clone();
+        tasks::blocking("find seed", move || seed_layers(&view, &selector))
+    };
+    let seed = Seed { layers: layers.await.map_err(failure)?? };
     request.variant = Some(Variant { key, seed });
     Ok((request, Some(view)))
 }

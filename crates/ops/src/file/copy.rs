@@ -18,8 +18,9 @@ use super::entry::{self, Owner};
 use super::mode::ModeChange;
 use super::transfer::copy_content;
 
-/// How deep a tree may be. Deeper ones exist only to do harm.
-const MAX_DEPTH: usize = 1024;
+/// How deep a tree may be: as deep as the stack of a thread allows with room to spare. Deeper ones
+/// exist only to do harm.
+pub(super) const MAX_DEPTH: usize = 200;
 
 /// What is copied where, and what changes on the way.
 #[derive(Debug, Clone, Default)]

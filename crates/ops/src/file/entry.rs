@@ -78,11 +78,40 @@ pub(crate) fn remove_all(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let inner = open_dir(directory, name)?;
-    for child in names(inner.as_fd())? {
-        remove_all(inner.as_fd(), &child)?;
+    // Not by recursion: how deep a tree is decides who made it.
+    let mut open = vec![Emptied::open(directory, name.to_owned())?];
+    while let Some(level) = open.last_mut() {
+        let Some(child) = level.left.pop() else {
+            let done = open.pop().map(|level| level.name).unwrap_or_default();
+            let above = open.last().map_or(directory, |level| level.directory.as_fd());
+            rustix::fs::unlinkat(above, &done, AtFlags::REMOVEDIR)?;
+            continue;
+        };
+        match rustix::fs::unlinkat(&level.directory, &child, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR | Errno::PERM) => {
+                let inner = Emptied::open(level.directory.as_fd(), child)?;
+                open.push(inner);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?)
+    Ok(())
+}
+
+/// A directory that is being emptied.
+struct Emptied {
+    name: OsString,
+    directory: OwnedFd,
+    left: Vec<OsString>,
+}
+
+impl Emptied {
+    fn open(above: BorrowedFd<'_>, name: OsString) -> io::Result<Self> {
+        let directory = open_dir(above, &name)?;
+        let left = names(directory.as_fd())?;
+        Ok(Self { name, directory, left })
+    }
 }
 
 /// Sets the owner of `name`, which may be a link itself.

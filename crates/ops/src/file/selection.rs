@@ -13,7 +13,7 @@ use mount::{GuestPath, RootDir};
 use patterns::PatternList;
 use rustix::fs::FileType;
 
-use super::copy::resolve;
+use super::copy::{MAX_DEPTH, resolve};
 use super::{FileError, entry, wildcard};
 
 /// Returns the digest of which part of an input the copies use.
@@ -89,7 +89,7 @@ fn feed_source(
     if entry::kind(&stat) == FileType::Directory {
         let directory = tree.open_dir(&real).map_err(FileError::io("open", path))?;
         let walk = Walk { tree, sums, patterns, top: &real };
-        return walk.children(hasher, directory.as_fd(), "");
+        return walk.children(hasher, directory.as_fd(), "", 0);
     }
     hasher.feed(&sums.digest(tree, &real).map_err(FileError::io("lstat", path))?);
     Ok(())
@@ -134,7 +134,12 @@ impl Walk<'_> {
         hasher: &mut StableHasher,
         directory: BorrowedFd<'_>,
         path: &str,
+        depth: usize,
     ) -> Result<(), FileError> {
+        if depth > MAX_DEPTH {
+            let text = format!("{path}: more than {MAX_DEPTH} directories deep");
+            return Err(FileError::Invalid(text));
+        }
         for name in entry::names(directory).map_err(FileError::io("read", path))? {
             let shown = name.to_string_lossy();
             let below =
@@ -146,7 +151,7 @@ impl Walk<'_> {
                     hasher.feed(&below).feed(&stat.st_mode).feed(&stat.st_uid).feed(&stat.st_gid);
                 }
                 let inner = entry::open_dir(directory, &name).map_err(error("open"))?;
-                self.children(hasher, inner.as_fd(), &below)?;
+                self.children(hasher, inner.as_fd(), &below, depth + 1)?;
             } else if self.patterns.want(&below) {
                 let place = self.top.join(&below)?;
                 let digest = self.sums.digest(self.tree, &place).map_err(error("lstat"))?;

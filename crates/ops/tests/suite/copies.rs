@@ -187,3 +187,28 @@ async fn owners_modes_and_times_are_what_was_asked_for() {
     assert_eq!(seen(symbolic(), "/z/g.md").await.0, 0o600);
     assert_eq!(seen(symbolic(), "/z/e").await.0, 0o711);
 }
+
+#[tokio::test]
+async fn trees_made_to_do_harm_are_errors_or_removed() {
+    let world = World::new().await;
+    let mut deep = FileActions::new();
+    let mut path = String::new();
+    for _ in 0..8 {
+        path.push_str(&"/d".repeat(100));
+        let path = path.clone();
+        deep =
+            deep.make_dir(MakeDir { path, mode: 0o755, make_parents: true, ..MakeDir::default() });
+    }
+    let deep = State::scratch().file(deep, OpOptions::named("deep"));
+    for exclude_patterns in [texts(&[]), texts(&["x"])] {
+        let copy = CopyFiles { exclude_patterns, ..contents("/d", "/z") };
+        let copied =
+            State::scratch().file(FileActions::new().copy(&deep, copy), OpOptions::default());
+        let text = world.failure(&copied).await;
+        assert!(text.contains("directories deep"), "{text}");
+    }
+    let remove = llb::Remove { path: "/d".to_owned(), ..llb::Remove::default() };
+    let removed = deep.file(FileActions::new().remove(remove), OpOptions::default());
+    let built = world.build(&removed).await.unwrap();
+    assert!(world.list(&built.tree).await.is_empty());
+}
