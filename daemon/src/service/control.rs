@@ -1,5 +1,7 @@
 //! The front door (protocol page `control.md` §2).
 
+use std::time::SystemTime;
+
 use ::bridge::BuildError;
 use builder::{HistoryEvent, HistoryRecord};
 use futures::StreamExt as _;
@@ -57,9 +59,13 @@ impl Control for ControlService {
         &self,
         request: Request<DiskUsageRequest>,
     ) -> Result<Response<DiskUsageResponse>, Status> {
-        let filter = wire::usage_filter(&request.get_ref().filter).map_err(status::of)?;
+        let request = request.into_inner();
+        let filter = wire::usage_filter(&request.filter).map_err(status::of)?;
         let records = self.services.builder.usage().await.map_err(status::of)?;
-        let matching = records.into_iter().filter(|record| filter.matches(record));
+        let now = SystemTime::now();
+        let matching = records.into_iter().filter(|record| {
+            filter.matches(record) && wire::is_older(record, request.age_limit, now)
+        });
         let record = matching.map(wire::usage_record).collect();
         Ok(Response::new(DiskUsageResponse { record }))
     }

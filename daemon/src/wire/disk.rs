@@ -1,5 +1,7 @@
 //! What takes space, and requests to make some (protocol page `control.md` §6).
 
+use std::time::SystemTime;
+
 use ::bridge::{BuildError, Kind};
 use cache::{PruneRequest, UsageRecord};
 use filter::Filter;
@@ -10,6 +12,13 @@ use super::time;
 /// Returns the filter of a request about space.
 pub(crate) fn usage_filter(filters: &[String]) -> Result<Filter, BuildError> {
     Filter::parse(filters).map_err(|error| BuildError::from_error(Kind::InvalidRequest, error))
+}
+
+/// Returns true if nobody used the record for as long as a client says, or ever.
+pub(crate) fn is_older(record: &UsageRecord, nanoseconds: i64, now: SystemTime) -> bool {
+    record.last_used.is_none_or(|last| {
+        now.duration_since(last).unwrap_or_default() >= time::duration(nanoseconds)
+    })
 }
 
 /// Returns a request to make space.
@@ -84,6 +93,15 @@ mod tests {
         }
         assert!(!usage_filter(&["type==regular".to_owned()]).unwrap().matches(&record()));
         assert!(usage_filter(&["type==".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_age_of_a_record_is_that_of_its_last_use() {
+        let now = UNIX_EPOCH + Duration::from_secs(10);
+        for (limit, older) in [(0, true), (1, true), (2, false), (-1, true)] {
+            assert_eq!(is_older(&record(), limit * 1_000_000_000, now), older, "{limit}");
+        }
+        assert!(is_older(&UsageRecord { last_used: None, ..record() }, i64::MAX, now));
     }
 
     #[test]

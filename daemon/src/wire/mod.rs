@@ -21,7 +21,7 @@ pub(crate) use self::bridge::{
     to_solve, warning,
 };
 pub(crate) use self::build::build_request;
-pub(crate) use self::disk::{prune_request, usage_filter, usage_record};
+pub(crate) use self::disk::{is_older, prune_request, usage_filter, usage_record};
 pub(crate) use self::errors::{from_rpc, to_rpc};
 pub(crate) use self::history::{HistoryQuery, history_event};
 pub(crate) use self::log::WireCodec;
