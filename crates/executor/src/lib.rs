@@ -11,6 +11,7 @@ mod executor;
 #[cfg(any(test, feature = "testing"))]
 mod fake;
 mod held;
+pub mod host;
 mod id;
 mod io;
 mod limits;
