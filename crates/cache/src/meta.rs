@@ -38,11 +38,20 @@ pub enum Table {
     Blobs,
     /// Settings of the store itself: the worker's id.
     Settings,
+    /// What was last seen of sources outside, so that they need not be brought again.
+    Sources,
 }
 
 impl Table {
-    const ALL: [Self; 6] =
-        [Self::Layers, Self::Results, Self::Links, Self::History, Self::Blobs, Self::Settings];
+    const ALL: [Self; 7] = [
+        Self::Layers,
+        Self::Results,
+        Self::Links,
+        Self::History,
+        Self::Blobs,
+        Self::Settings,
+        Self::Sources,
+    ];
 
     const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -52,6 +61,7 @@ impl Table {
             Self::History => "history",
             Self::Blobs => "blobs",
             Self::Settings => "settings",
+            Self::Sources => "sources",
         })
     }
 }
