@@ -62,7 +62,7 @@ async fn a_result_over_a_directory_does_not_change_with_it() {
     write(&tree, "a", "1");
     let shared = tree.share(false);
     let made = world.layer(&shared, &[("/b", "2")]).await;
-    let merged = world.refs.merge(&[shared.clone()]).await.unwrap();
+    let merged = world.refs.merge(std::slice::from_ref(&shared)).await.unwrap();
     assert!(!made.is_local() && !merged.is_local());
     drop(shared);
     let tree = world.trees.take("context", "").await.unwrap();
