@@ -8,12 +8,13 @@
 //! The file name carries the format version. A store written by a newer version, or one that cannot
 //! be read, is refused by name and left as it is.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::oneshot;
 
@@ -24,7 +25,7 @@ const FORMAT: u32 = 1;
 const PAGE_CACHE: usize = 4 << 20;
 
 /// The tables of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Layers and what is known of them.
     Layers,
@@ -111,8 +112,18 @@ enum Change {
     Flush(oneshot::Sender<Result<(), WriteFailure>>),
 }
 
+/// Why the store cannot be read or written.
+type StoreFailure = Box<dyn std::error::Error + Send + Sync>;
+
 /// The cause of a failed write, shared by all who wait for it.
 type WriteFailure = Arc<dyn std::error::Error + Send + Sync>;
+
+/// The database while it is open. After a failure to write, the library refuses everything until the file is
+/// opened anew: then there is none for as long as that fails.
+type Handle = RwLock<Option<Database>>;
+
+/// What is not on disk yet: the last value of each key, or that it is gone.
+type Pending = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// The metadata store. Clones share it.
 #[derive(Debug, Clone)]
@@ -121,7 +132,7 @@ pub struct MetaStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    database: Arc<Database>,
+    database: Arc<Handle>,
     changes: Mutex<Option<Sender<Change>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -131,30 +142,21 @@ impl MetaStore {
     ///
     /// # Errors
     /// Returns an error if a newer store is there, or the store cannot be read.
-    pub fn open(root: &std::path::Path) -> Result<Self, MetaError> {
+    pub fn open(root: &Path) -> Result<Self, MetaError> {
         let path = root.join(format!("meta-v{FORMAT}.redb"));
         refuse_newer(root)?;
         let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| MetaError::Unreadable {
             path: path.clone(),
             source,
         };
-        // The library has panicked on damaged files; a damaged store is an error with a remedy.
-        let opened = std::panic::catch_unwind(|| {
-            let database = Database::builder().set_cache_size(PAGE_CACHE).create(&path)?;
-            create_tables(&database)?;
-            Ok::<_, redb::Error>(database)
-        });
-        let database = match opened {
-            Ok(Ok(database)) => Arc::new(database),
-            Ok(Err(error)) => return Err(unreadable(error.into())),
-            Err(_) => return Err(unreadable("the file is damaged".into())),
-        };
+        let database = open_database(&path).map_err(&unreadable)?;
+        let database = Arc::new(RwLock::new(Some(database)));
         let (sender, receiver) = channel();
         let writer = std::thread::Builder::new()
             .name("metadata".to_owned())
             .spawn({
-                let database = database.clone();
-                move || write_groups(&database, &receiver)
+                let (path, database) = (path.clone(), database.clone());
+                move || write_groups(&path, &database, &receiver)
             })
             .map_err(|error| unreadable(error.into()))?;
         Ok(Self(Arc::new(Inner {
@@ -192,15 +194,15 @@ impl MetaStore {
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn scan(&self, table: Table) -> Result<Rows, MetaError> {
-        let unreadable = |error: redb::Error| MetaError::Unreadable {
-            path: self.0.path.clone(),
-            source: error.into(),
-        };
+        let unreadable = |source| MetaError::Unreadable { path: self.0.path.clone(), source };
         self.read(table).map_err(unreadable)
     }
 
-    fn read(&self, table: Table) -> Result<Rows, redb::Error> {
-        let transaction = self.0.database.begin_read()?;
+    fn read(&self, table: Table) -> Result<Rows, StoreFailure> {
+        reopen(&self.0.path, &self.0.database)?;
+        let database = self.0.database.read();
+        let Some(database) = &*database else { return Err("it failed a moment ago".into()) };
+        let transaction = database.begin_read()?;
         let rows = transaction.open_table(table.definition())?;
         let mut all = Vec::new();
         for row in rows.iter()? {
@@ -236,7 +238,7 @@ impl Drop for Inner {
     }
 }
 
-fn refuse_newer(root: &std::path::Path) -> Result<(), MetaError> {
+fn refuse_newer(root: &Path) -> Result<(), MetaError> {
     let entries = std::fs::read_dir(root)
         .map_err(|error| MetaError::Unreadable { path: root.to_owned(), source: error.into() })?;
     for entry in entries.flatten() {
@@ -246,6 +248,31 @@ fn refuse_newer(root: &std::path::Path) -> Result<(), MetaError> {
         });
         if version.is_some_and(|version| version > FORMAT) {
             return Err(MetaError::Newer { path: entry.path() });
+        }
+    }
+    Ok(())
+}
+
+/// Opens the file, and makes it and its tables if they are missing.
+fn open_database(path: &Path) -> Result<Database, StoreFailure> {
+    // The library has panicked on damaged files; a damaged store is an error with a remedy.
+    let opened = std::panic::catch_unwind(|| {
+        let database = Database::builder().set_cache_size(PAGE_CACHE).create(path)?;
+        create_tables(&database)?;
+        Ok::<_, redb::Error>(database)
+    });
+    match opened {
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err("the file is damaged".into()),
+    }
+}
+
+/// Opens the file again if a failure closed it.
+fn reopen(path: &Path, database: &Handle) -> Result<(), StoreFailure> {
+    if database.read().is_none() {
+        let mut database = database.write();
+        if database.is_none() {
+            *database = Some(open_database(path)?);
         }
     }
     Ok(())
@@ -267,22 +294,34 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// The writer: takes what has gathered, commits it as one, tells who waits for it.
-fn write_groups(database: &Database, changes: &Receiver<Change>) {
+/// The writer: takes what has gathered, commits it as one, tells who waits for it. What could not be
+/// written is kept, and written with what comes next.
+fn write_groups(path: &Path, database: &Handle, changes: &Receiver<Change>) {
+    let mut pending = Pending::new();
+    let mut failing = false;
     while let Ok(first) = changes.recv() {
         let mut waiting = Vec::new();
-        let mut group = Vec::new();
         for change in std::iter::once(first).chain(changes.try_iter()) {
             match change {
                 Change::Flush(waiter) => waiting.push(waiter),
-                other => group.push(other),
+                Change::Put(table, key, value) => drop(pending.insert((table, key), Some(value))),
+                Change::Delete(table, key) => drop(pending.insert((table, key), None)),
             }
         }
-        let result = if group.is_empty() { Ok(()) } else { commit(database, &group) };
-        let result = result.map_err(|error| {
-            tracing::error!(%error, changes = group.len(), "metadata could not be written");
-            WriteFailure::from(Box::<dyn std::error::Error + Send + Sync>::from(error))
-        });
+        let result = write(path, database, &pending).map_err(WriteFailure::from);
+        match &result {
+            Ok(()) => pending.clear(),
+            Err(error) if !failing => {
+                tracing::error!(%error, changes = pending.len(), "metadata cannot be written");
+            }
+            Err(error) => {
+                tracing::debug!(%error, changes = pending.len(), "metadata cannot be written");
+            }
+        }
+        if failing && result.is_ok() {
+            tracing::info!("metadata is written again");
+        }
+        failing = result.is_err();
         for waiter in waiting {
             // Who no longer waits does not want to know.
             let _ = waiter.send(result.clone());
@@ -290,23 +329,30 @@ fn write_groups(database: &Database, changes: &Receiver<Change>) {
     }
 }
 
-fn commit(database: &Database, group: &[Change]) -> Result<(), redb::Error> {
+fn write(path: &Path, database: &Handle, pending: &Pending) -> Result<(), StoreFailure> {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    reopen(path, database)?;
+    let result = match &*database.read() {
+        Some(database) => commit(database, pending).map_err(StoreFailure::from),
+        None => return Err("it failed a moment ago".into()),
+    };
+    if result.is_err() {
+        *database.write() = None;
+    }
+    result
+}
+
+fn commit(database: &Database, pending: &Pending) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     for table in Table::ALL {
-        let mut opened = None;
-        for change in group {
-            let (of, key, value) = match change {
-                Change::Put(of, key, value) => (of, key, Some(value)),
-                Change::Delete(of, key) => (of, key, None),
-                Change::Flush(_) => continue,
-            };
-            if *of != table {
-                continue;
-            }
-            let rows = match &mut opened {
-                Some(rows) => rows,
-                None => opened.insert(transaction.open_table(table.definition())?),
-            };
+        let mut changes = pending.iter().filter(|((of, _), _)| *of == table).peekable();
+        if changes.peek().is_none() {
+            continue;
+        }
+        let mut rows = transaction.open_table(table.definition())?;
+        for ((_, key), value) in changes {
             match value {
                 Some(value) => rows.insert(key.as_slice(), value.as_slice())?,
                 None => rows.remove(key.as_slice())?,
@@ -319,6 +365,8 @@ fn commit(database: &Database, group: &[Change]) -> Result<(), redb::Error> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::mount::{MountFlags, UnmountFlags};
+
     use super::*;
 
     #[tokio::test]
@@ -336,6 +384,29 @@ mod tests {
         assert_eq!(rows(Table::Layers), [(b"b".to_vec(), b"2".to_vec())]);
         assert_eq!(rows(Table::Results), [(b"a".to_vec(), b"3".to_vec())]);
         assert_eq!(rows(Table::History), []);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_is_written_to_again() {
+        let root = tempfile::tempdir().unwrap();
+        let small = Some(c"size=8m");
+        rustix::mount::mount("tmpfs", root.path(), "tmpfs", MountFlags::empty(), small).unwrap();
+        let store = MetaStore::open(root.path()).unwrap();
+        let filler = root.path().join("filler");
+        let full = std::fs::write(&filler, vec![1; 16 << 20]);
+        assert!(full.is_err(), "the disk is small");
+        store.put(Table::Layers, "while full", vec![2; 1 << 20]);
+        assert!(store.flush().await.is_err());
+        assert!(store.flush().await.is_err(), "it stays so while the disk is full");
+        std::fs::remove_file(filler).unwrap();
+        store.put(Table::Layers, "afterwards", "3");
+        store.flush().await.unwrap();
+        assert_eq!(store.scan(Table::Layers).unwrap().len(), 2);
+        drop(store);
+        let store = MetaStore::open(root.path()).unwrap();
+        assert_eq!(store.scan(Table::Layers).unwrap().len(), 2, "nothing was lost");
+        drop(store);
+        rustix::mount::unmount(root.path(), UnmountFlags::DETACH).unwrap();
     }
 
     #[tokio::test]
