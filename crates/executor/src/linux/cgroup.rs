@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use mount::HostPath;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -243,9 +244,36 @@ impl Cgroup {
     pub(crate) fn remove(self) {
         let unified = self.plan.unified.iter();
         for directory in unified.chain(self.plan.legacy.iter().map(|group| &group.directory)) {
-            let _ = fs::remove_dir(directory.as_path());
+            // What cannot be removed is removed when the executor starts again.
+            let _ = remove_group(directory.as_path());
         }
     }
+}
+
+/// Removes a group whose processes have ended or were killed.
+///
+/// A process counts in its group a moment longer than it can be waited for.
+pub(super) fn remove_group(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            await_empty(directory)?;
+            fs::remove_dir(directory)
+        }
+        done => done,
+    }
+}
+
+/// Waits a moment for killed processes to be gone, where the kernel says so.
+fn await_empty(directory: &Path) -> io::Result<()> {
+    let Ok(events) = fs::File::open(directory.join("cgroup.events")) else { return Ok(()) };
+    let timeout = Timespec { tv_sec: 2, tv_nsec: 0 };
+    while !io::read_to_string(&events)?.contains("populated 0") {
+        if poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        io::Seek::rewind(&mut &events)?;
+    }
+    Ok(())
 }
 
 /// Creates a group; one that is there already was left by a crash, and is as good.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::cgroup::CgroupTrees;
+use super::cgroup::{self, CgroupTrees};
 
 /// How deep below a tree's root a parent of ours may be.
 const DEPTH: usize = 8;
@@ -62,8 +62,7 @@ fn remove_group(directory: &Path) -> io::Result<()> {
     if fs::write(directory.join("cgroup.kill"), "1").is_err() {
         kill_each(directory)?;
     }
-    await_empty(directory)?;
-    fs::remove_dir(directory)
+    cgroup::remove_group(directory)
 }
 
 /// Version 1 has no order to kill all; nothing in there is ours to fork again before it dies.
@@ -72,21 +71,6 @@ fn kill_each(directory: &Path) -> io::Result<()> {
         if let Some(process) = line.parse().ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
         }
-    }
-    Ok(())
-}
-
-/// Waits a moment for killed processes to be gone, where the kernel says so.
-fn await_empty(directory: &Path) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    let Ok(events) = fs::File::open(directory.join("cgroup.events")) else { return Ok(()) };
-    let timeout = Timespec { tv_sec: 2, tv_nsec: 0 };
-    while !io::read_to_string(&events)?.contains("populated 0") {
-        if poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout))? == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        io::Seek::rewind(&mut &events)?;
     }
     Ok(())
 }
