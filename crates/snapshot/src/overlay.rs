@@ -51,7 +51,7 @@ impl Snapshotter for OverlaySnapshotter {
         layer: LayerKey,
         stack: &[LayerKey],
     ) -> Result<ActiveLayer, SnapshotError> {
-        let lower = lower(&self.store, stack)?;
+        let lower = lower(&self.store, &once(stack))?;
         self.with("prepare layer", move |store| {
             let unfinished = store.create(layer, lower.first())?;
             Ok(active(unfinished, lower))
@@ -64,13 +64,14 @@ impl Snapshotter for OverlaySnapshotter {
         layer: LayerKey,
         stack: &[LayerKey],
     ) -> Result<ActiveLayer, SnapshotError> {
-        let lower = lower(&self.store, stack)?;
+        let lower = lower(&self.store, &once(stack))?;
         self.with("resume layer", move |store| Ok(active(store.resume(layer)?, lower))).await
     }
 
     async fn view(&self, stack: &[LayerKey]) -> Result<View, SnapshotError> {
-        let mut lower = lower(&self.store, stack)?;
-        let mount = match (stack, lower.as_slice()) {
+        let stack = once(stack);
+        let mut lower = lower(&self.store, &stack)?;
+        let mount = match (stack.as_slice(), lower.as_slice()) {
             ([], _) => Mount::bind(self.store.empty()),
             ([only], [directory]) => {
                 let (only, directory) = (only.clone(), directory.clone());
@@ -116,6 +117,14 @@ impl Snapshotter for OverlaySnapshotter {
     async fn sync(&self) -> Result<(), SnapshotError> {
         self.with("sync layers", |store| store.sync()).await
     }
+}
+
+/// Returns a stack in which each layer stands once: where it is topmost, because all that it has below is
+/// hidden by itself. The kernel refuses a directory that stands twice.
+fn once(stack: &[LayerKey]) -> Vec<LayerKey> {
+    let above = |at: usize| &stack[at + 1..];
+    let topmost = stack.iter().enumerate().filter(|(at, layer)| !above(*at).contains(layer));
+    topmost.map(|(_, layer)| layer.clone()).collect()
 }
 
 /// Returns the directories of a stack, topmost first.

@@ -146,6 +146,9 @@ async fn stacks_can_be_put_together_from_any_layers() {
             (keys(&["over"]), vec!["a", "a/b", "a/b/new"]),
             ([other.as_slice(), &keys(&["over"])].concat(), vec!["a", "a/b", "a/b/new", "x"]),
             (keys(&["over", "base"]), vec!["a", "a/b", "a/b/new", "a/b/older", "a/old"]),
+            // A layer may stand in a stack more than once.
+            (keys(&["base", "over", "base"]), vec!["a", "a/b", "a/b/new", "a/b/older", "a/old"]),
+            (keys(&["base", "base"]), vec!["a", "a/b", "a/b/older", "a/old"]),
         ] {
             let view = snapshotter.view(&stack).await.unwrap();
             let tree = Mounted::new(view.mount());
