@@ -6,10 +6,14 @@ use std::time::{Duration, SystemTime};
 use bridge::{BuildError, Kind};
 use cache::{Collector, PruneRequest, RecordKind, UsageRecord, plan};
 use digests::Digest;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mount::HostPath;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use volumes::{VolumeManager, VolumeRecord};
+
+/// How many records are removed at the same time.
+const REMOVALS: usize = 16;
 
 /// A blob that nothing refers to stays this long: a build may be about to use it, and an image that is
 /// pulled again and again needs no asking.
@@ -57,11 +61,16 @@ impl Space {
         let mut removed = Vec::new();
         for request in requests {
             let mut gone = vec![false; records.len()];
-            for index in plan(&records, request, SystemTime::now(), self.free()) {
-                if self.remove(&records[index]).await? {
-                    gone[index] = true;
-                }
+            let chosen = plan(&records, request, SystemTime::now(), self.free());
+            let (of, all) = (self, &records);
+            let removals = chosen
+                .into_iter()
+                .map(|index| async move { Ok((index, of.remove(&all[index]).await?)) });
+            let mut removals = stream::iter(removals).buffered(REMOVALS);
+            while let Some((index, is_gone)) = removals.try_next().await? {
+                gone[index] = is_gone;
             }
+            drop(removals);
             let mut gone = gone.into_iter();
             let taken = records.extract_if(.., |_| gone.next().unwrap_or(false));
             removed.extend(taken);

@@ -24,7 +24,6 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// has to be held until the lease is there.
 pub(super) async fn request(
     services: &Services,
-    context: &OpContext,
     target: &GuestPath,
     mount: &Mount,
     cache: &CacheMount,

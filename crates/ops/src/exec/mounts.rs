@@ -187,8 +187,7 @@ impl Preparer<'_> {
             if let Some(output) = mount.output {
                 prepared.results.push((output, Pending::Unchanged(input.clone())));
             }
-            let request =
-                leases::request(self.services, self.context, target, mount, cache, &input);
+            let request = leases::request(self.services, target, mount, cache, &input);
             let (request, view) = request.await?;
             prepared._views.extend(view);
             requests.push(request);
