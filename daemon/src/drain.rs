@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::bridge::{BuildError, Kind};
 use tokio::sync::watch;
 
-/// Lets builds in, until it is closed. Clones are the same gate.
+/// Lets builds (or clients) in, until it is closed. Clones are the same gate.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<watch::Sender<State>>);
 

@@ -35,6 +35,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::assemble::Daemon;
 use crate::config::{Config, Flags};
+use crate::drain::Gate;
 
 /// How long clients may take to end their calls when everything is done.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -93,10 +94,12 @@ async fn live(config: &Config, passed: &mut ListenFd, begun: Instant) -> Result<
     let listeners = listen::bind(&config.addresses, config.socket_owner, passed).await?;
     let (routes, health) = service::routes(daemon.services.clone());
     let ending = Shutdown::new();
+    let clients = Gate::new();
     let mut servers: Vec<Task<()>> = Vec::new();
     for listener in listeners {
         tracing::info!(address = listener.describe(tls.as_ref()), "listening");
-        let server = serve::serve(listener, tls.clone(), routes.clone(), ending.clone());
+        let ending = ending.clone();
+        let server = serve::serve(listener, tls.clone(), routes.clone(), ending, clients.clone());
         servers.push(tasks::spawn("listener", server));
     }
     let _metrics = serve_metrics(config, &daemon).await?;
@@ -111,7 +114,7 @@ async fn live(config: &Config, passed: &mut ListenFd, begun: Instant) -> Result<
     let _tidying = tasks::spawn("collect garbage", async move { builder.collect_garbage().await });
     signals.next().await;
     notify(&[NotifyState::Stopping]);
-    drain(&daemon, &health, &mut signals, config.drain_timeout).await;
+    drain(&daemon, &health, &mut signals, config.drain_timeout, &clients).await;
     ending.begin();
     if tokio::time::timeout(FAREWELL, join_all(&mut servers)).await.is_err() {
         tracing::debug!("some clients did not leave");
@@ -131,8 +134,15 @@ async fn serve_metrics(config: &Config, daemon: &Daemon) -> Result<Option<Task<(
     Ok(Some(tasks::spawn("metrics", metrics::serve(listener, daemon.services.clone()))))
 }
 
-/// Lets running builds finish: no longer than `limit`, and not beyond a second signal.
-async fn drain(daemon: &Daemon, health: &HealthReporter, signals: &mut Signals, limit: Duration) {
+/// Lets running builds finish: no longer than `limit`, and not beyond a second signal. Their clients get a
+/// moment to ask what became of them.
+async fn drain(
+    daemon: &Daemon,
+    health: &HealthReporter,
+    signals: &mut Signals,
+    limit: Duration,
+    clients: &Gate,
+) {
     let builds = daemon.services.gate.close();
     health.set_service_status("", ServingStatus::NotServing).await;
     if builds == 0 {
@@ -141,8 +151,19 @@ async fn drain(daemon: &Daemon, health: &HealthReporter, signals: &mut Signals, 
     tracing::info!(builds, limit_seconds = limit.as_secs(), "waiting for running builds");
     tokio::select! {
         () = daemon.services.gate.empty() => tracing::info!("all builds have ended"),
-        () = tokio::time::sleep(limit) => tracing::warn!("builds are cut off: they took too long"),
-        () = signals.next() => tracing::info!("builds are cut off: told to stop twice"),
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!("builds are cut off: they took too long");
+            return;
+        }
+        () = signals.next() => {
+            tracing::info!("builds are cut off: told to stop twice");
+            return;
+        }
+    }
+    tokio::select! {
+        () = clients.empty() => {}
+        () = tokio::time::sleep(FAREWELL) => tracing::debug!("some clients stayed"),
+        () = signals.next() => {}
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
+use crate::drain::Gate;
 use crate::listen::{Listener, Visitor};
 
 /// What a client may take to say who it is.
@@ -31,12 +32,14 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Headers carry ids and the details of errors.
 const HEADERS: u32 = 1 << 20;
 
-/// Serves those who come to `listener` until `ending`, and then lets their calls end.
+/// Serves those who come to `listener` until `ending`, and then lets their calls end. Each of them is inside
+/// `clients` until it leaves.
 pub(crate) async fn serve(
     listener: Listener,
     tls: Option<TlsAcceptor>,
     routes: Routes,
     ending: Shutdown,
+    clients: Gate,
 ) {
     let mut connections: FuturesUnordered<Task<()>> = FuturesUnordered::new();
     loop {
@@ -46,7 +49,11 @@ pub(crate) async fn serve(
             visitor = listener.accept() => match visitor {
                 Ok(visitor) => {
                     let (tls, routes, ending) = (tls.clone(), routes.clone(), ending.clone());
-                    let connection = welcome(visitor, tls, routes, ending);
+                    let pass = clients.enter();
+                    let connection = async move {
+                        welcome(visitor, tls, routes, ending).await;
+                        drop(pass);
+                    };
                     connections.push(tasks::spawn("connection", connection));
                 }
                 Err(error) => {
