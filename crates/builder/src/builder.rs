@@ -343,6 +343,7 @@ impl Builder {
     pub async fn collect_garbage(&self) {
         let keep = self.0.history.blobs().into_iter().collect();
         let collected = async {
+            self.0.space.apply_volume_policies().await?;
             self.0.space.prune_by(&self.0.garbage).await?;
             self.0.space.sweep_blobs(&keep).await
         };

@@ -63,9 +63,9 @@ impl Space {
             let mut gone = vec![false; records.len()];
             let chosen = plan(&records, request, SystemTime::now(), self.free());
             let (of, all) = (self, &records);
-            let removals = chosen
-                .into_iter()
-                .map(|index| async move { Ok((index, of.remove(&all[index]).await?)) });
+            let removals = chosen.into_iter().map(|index| async move {
+                Ok((index, of.remove(&all[index], request.all).await?))
+            });
             let mut removals = stream::iter(removals).buffered(REMOVALS);
             while let Some((index, is_gone)) = removals.try_next().await? {
                 gone[index] = is_gone;
@@ -82,6 +82,15 @@ impl Space {
         Ok(removed)
     }
 
+    /// Removes volumes that their own policies say shall go: expired ones, and those over their quota.
+    pub(crate) async fn apply_volume_policies(&self) -> Result<(), BuildError> {
+        let due = self.volumes.prune(volumes::PruneRequest::default(), |_| true).await;
+        for volume in due.map_err(|error| BuildError::from_error(Kind::Internal, error))? {
+            tracing::info!(volume.id = %volume.key, "a volume expired, or was over its quota");
+        }
+        Ok(())
+    }
+
     /// Removes blobs that are no layer's and none of `keep`: manifests, configurations and statements of
     /// images that were pulled or delivered long enough ago.
     pub(crate) async fn sweep_blobs(&self, keep: &HashSet<Digest>) -> Result<(), BuildError> {
@@ -93,7 +102,8 @@ impl Space {
         Ok(())
     }
 
-    async fn remove(&self, record: &UsageRecord) -> Result<bool, BuildError> {
+    /// Removes a record. A volume below the size that its policy protects goes only for `all`.
+    async fn remove(&self, record: &UsageRecord, all: bool) -> Result<bool, BuildError> {
         let internal = |error| BuildError::from_error(Kind::Internal, error);
         if record.kind != RecordKind::CacheMount {
             return self.collector.remove(&record.id).await.map_err(internal);
@@ -102,6 +112,9 @@ impl Space {
         let volumes = volumes.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
         let found = volumes.iter().find(|volume| volume.key.to_string() == record.id);
         let Some(volume) = found else { return Ok(false) };
+        if !all && volume.space.bytes < volume.policy.floor {
+            return Ok(false);
+        }
         match self.volumes.remove(volume.key).await {
             Ok(_) => Ok(true),
             // Somebody has begun to use it, or removed it: both are as they should be.
