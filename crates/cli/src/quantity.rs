@@ -62,16 +62,16 @@ pub(crate) fn shown_size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes}B");
     }
-    // In tenths of the unit, rounded; a thousand of one is one of the next.
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
-    while tenths >= 9995 && unit + 1 < UNITS.len() {
-        tenths = (tenths + 500) / 1000;
+    let (bytes, mut scale, mut unit) = (u128::from(bytes), 1_u128, 0);
+    // What is rounded to a thousand of one unit is one of the next.
+    while (bytes + scale / 2) / scale >= 1000 && unit + 1 < UNITS.len() {
+        scale *= 1000;
         unit += 1;
     }
-    if tenths >= 1000 {
-        format!("{}{}", (tenths + 5) / 10, UNITS[unit])
-    } else {
-        format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit])
+    let tenths = (bytes * 10 + scale / 2) / scale;
+    match tenths {
+        0..1000 => format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit]),
+        _ => format!("{}{}", (bytes + scale / 2) / scale, UNITS[unit]),
     }
 }
 

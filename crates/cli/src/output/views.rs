@@ -3,12 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use volumes::{
-    Entry, EntryKind, Form, LeaseRecord, Origin, Policy, Removed, VersionRecord, VolumeRecord,
+    Entry, EntryKind, Form, Label, LeaseRecord, Origin, Policy, Removed, VersionRecord,
+    VolumeRecord,
 };
 
 use super::document::PolicyDocument;
 use super::table::{Align, shown, table};
 use crate::quantity::{shown_duration, shown_size};
+
+/// The most letters of a step's name in a table.
+const WIDEST: usize = 48;
 
 /// Returns how long ago something was.
 fn age(then: SystemTime, now: SystemTime) -> String {
@@ -93,7 +97,7 @@ pub(crate) fn volume(record: &VolumeRecord, now: SystemTime) -> Vec<String> {
 }
 
 fn fact_line(name: &str, fact: &str) -> String {
-    format!("{:<14}{}", format!("{name}:"), shown(fact))
+    format!("{:<15}{}", format!("{name}:"), shown(fact))
 }
 
 fn versions(record: &VolumeRecord, now: SystemTime) -> Vec<String> {
@@ -113,10 +117,20 @@ fn versions(record: &VolumeRecord, now: SystemTime) -> Vec<String> {
             origin(version.origin).to_owned(),
             version.depth.to_string(),
             age(version.created, now),
-            version.by.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            version.by.as_ref().map_or_else(|| "-".to_owned(), short),
         ]
     };
     table(columns, record.versions.iter().rev().map(row))
+}
+
+/// Returns who it is, in a width that leaves a table readable.
+fn short(label: &Label) -> String {
+    let step = label.step.lines().next().unwrap_or_default();
+    let cut = match step.char_indices().nth(WIDEST) {
+        Some((end, _)) => format!("{}…", &step[..end]),
+        None => step.to_owned(),
+    };
+    Label { build: label.build.clone(), step: cut }.to_string()
 }
 
 const fn origin(origin: Origin) -> &'static str {
@@ -149,7 +163,7 @@ fn lease_table(title: &str, leases: &[LeaseRecord], now: SystemTime) -> Vec<Stri
             lease.base.map_or_else(unknown, |base| base.to_string()),
             holder.map_or_else(unknown, |holder| shown_duration(held(holder.since))),
             holder.map_or_else(unknown, |holder| holder.pid.to_string()),
-            holder.map_or_else(unknown, |holder| holder.label.to_string()),
+            holder.map_or_else(unknown, |holder| short(&holder.label)),
         ]
     };
     table(columns, leases.iter().map(row))
@@ -244,7 +258,7 @@ pub(crate) fn entries(entries: &[Entry], now: SystemTime) -> Vec<String> {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use volumes::{Holder, Label, PolicyPatch, Sharing, Space, VolumeName};
+    use volumes::{Holder, PolicyPatch, Sharing, Space, VolumeName};
 
     use super::*;
 
@@ -299,9 +313,9 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(200);
         let lines = volume(&record(), now);
         for line in [
-            "Volume:       default//root/.cache/uv",
-            "Size:         1.5MB in 42 files",
-            "Pinned:       yes",
+            "Volume:        default//root/.cache/uv",
+            "Size:          1.5MB in 42 files",
+            "Pinned:        yes",
             "     *5     4  published       1  3m20s ago  step `RUN uv sync` of build `b1`",
             "      4     -  created         1  3m20s ago  -",
             "locked        5  3m20s        7  step `RUN uv sync` of build `b1`",
