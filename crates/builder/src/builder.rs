@@ -347,8 +347,12 @@ impl Builder {
             self.0.space.prune_by(&self.0.garbage).await?;
             self.0.space.sweep_blobs(&keep).await
         };
-        if let Err(error) = collected.await {
-            tracing::warn!(%error, "garbage was not collected");
+        match collected.await {
+            Err(error) if error.kind() == Kind::Cancelled => {
+                tracing::debug!(%error, "garbage is collected another time");
+            }
+            Err(error) => tracing::warn!(%error, "garbage was not collected"),
+            Ok(()) => {}
         }
         self.settle().await;
     }

@@ -38,7 +38,7 @@ impl Space {
     pub(crate) async fn usage(&self) -> Result<Vec<UsageRecord>, BuildError> {
         let mut records = self.collector.usage();
         let volumes = self.volumes.list().await;
-        let volumes = volumes.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+        let volumes = volumes.map_err(failure)?;
         records.extend(volumes.iter().map(record_of));
         Ok(records)
     }
@@ -109,7 +109,7 @@ impl Space {
             return self.collector.remove(&record.id).await.map_err(internal);
         }
         let volumes = self.volumes.list().await;
-        let volumes = volumes.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+        let volumes = volumes.map_err(failure)?;
         let found = volumes.iter().find(|volume| volume.key.to_string() == record.id);
         let Some(volume) = found else { return Ok(false) };
         if !all && volume.space.bytes < volume.policy.floor {
@@ -149,4 +149,11 @@ fn record_of(volume: &VolumeRecord) -> UsageRecord {
         shared: false,
         parents: Vec::new(),
     }
+}
+
+/// Says what became of a question about volumes.
+fn failure(error: volumes::VolumeError) -> BuildError {
+    let stopped = matches!(error, volumes::VolumeError::Stopped(_));
+    let kind = if stopped { Kind::Cancelled } else { Kind::Internal };
+    BuildError::from_error(kind, error)
 }
