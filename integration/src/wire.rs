@@ -127,8 +127,13 @@ impl Graph {
 
     /// Adds a step that runs a shell command on the output of another operation.
     pub fn run(&mut self, on: &str, command: &str) -> String {
+        self.run_words(on, &["/bin/sh", "-c", command])
+    }
+
+    /// Adds a step that runs these words on the output of another operation.
+    pub fn run_words(&mut self, on: &str, words: &[&str]) -> String {
         let meta = pb::Meta {
-            args: ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
+            args: words.iter().map(|word| (*word).to_owned()).collect(),
             env: vec!["PATH=/bin:/usr/bin".to_owned()],
             cwd: "/".to_owned(),
             ..pb::Meta::default()

@@ -7,10 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use integration::{Build, BuildCommand, Launch, Project, RunningBuild, Wire, World};
+use integration::{Build, BuildCommand, Launch, Program, Project, RunningBuild, Wire, World};
 use proto::volumes::volumes_client::VolumesClient;
 use proto::volumes::{InspectRequest, ListRequest, Name, Selector, Volume, selector};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -28,6 +28,7 @@ const GATES: &str = "\n[[larder.volumes.policy]]\nid = \"gates\"\nno-cache = \"k
 pub(crate) struct House {
     pub(crate) world: World,
     owner: Owner,
+    volumes: PathBuf,
     gates: PathBuf,
     /// Kept open, so that what was written waits for its reader.
     opened: RefCell<BTreeMap<String, File>>,
@@ -55,9 +56,10 @@ impl House {
         world.build(&project).succeed()?;
         let owner = Owner::connect(&world.backend.address())?;
         let root = world.daemon()?.root();
-        let gates = tree_of(&root.join("volumes"), &owner.inspect("gates")?.key)?;
+        let volumes = root.join("volumes");
+        let gates = tree_of(&volumes, &owner.inspect("gates")?.key)?;
         let (opened, steps) = (RefCell::default(), Cell::default());
-        Ok(Self { world, owner, gates, opened, steps })
+        Ok(Self { world, owner, volumes, gates, opened, steps })
     }
 
     /// Returns the daemon's volumes service, as seen by a client.
@@ -145,6 +147,23 @@ impl House {
         Ok(())
     }
 
+    /// Returns the directory of the daemon's volumes.
+    pub(crate) fn volumes(&self) -> &Path {
+        &self.volumes
+    }
+
+    /// Waits until nobody uses a volume. A step whose client is gone ends when it ends.
+    pub(crate) fn wait_until_unused(&self, id: &str) -> anyhow::Result<()> {
+        for _ in 0..100_000 {
+            // Every question gives it time.
+            let volume = self.owner.inspect(id)?;
+            if volume.leases.is_empty() && volume.waiting.is_empty() {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("volume `{id}` stays in use: {:#?}", self.owner.inspect(id)?)
+    }
+
     /// Makes a gate, if there is none of the name.
     fn gate(&self, name: &str) -> anyhow::Result<()> {
         let mut opened = self.opened.borrow_mut();
@@ -180,7 +199,7 @@ pub(crate) fn at_c(id: &str, options: &str) -> String {
 }
 
 /// The only tree of a plain volume.
-pub(crate) fn tree_of(volumes: &std::path::Path, key: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn tree_of(volumes: &Path, key: &str) -> anyhow::Result<PathBuf> {
     let layers = volumes.join("v1/volumes").join(key).join("layers");
     let layer = std::fs::read_dir(&layers)?.next().context("a layer")??;
     Ok(layer.path().join("fs"))
@@ -225,6 +244,21 @@ impl Owner {
             }
             Ok(volumes)
         })
+    }
+
+    /// Asserts that the daemon tells of every volume what `du` does.
+    pub(crate) fn assert_sizes(&self, volumes: &Path) -> anyhow::Result<()> {
+        for volume in self.list()? {
+            let layers = volumes.join("v1/volumes").join(&volume.key).join("layers");
+            let said = Program::new("du").args(["-s", "--block-size=1"]).arg(&layers).succeed()?;
+            let said = said.split_whitespace().next().context("a size")?.parse::<u64>()?;
+            let space = volume.space.context("a size")?;
+            anyhow::ensure!(space.bytes == said, "{:?}: {space:?}, and not {said}", volume.name);
+            let records = self.disk_usage(&format!("id=={}", volume.key))?;
+            anyhow::ensure!(records.len() == 1, "one record of {:?}: {records:#?}", volume.name);
+            anyhow::ensure!(u64::try_from(records[0].size)? == said, "{:#?}", records[0]);
+        }
+        Ok(())
     }
 
     /// Returns what the daemon tells of the disk it takes, as the client that asks for `du` gets it.

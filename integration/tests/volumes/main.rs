@@ -6,7 +6,6 @@ mod fresh;
 mod house;
 mod limits;
 mod names;
-mod processes;
 mod queue;
 mod sharing;
 mod warm;
