@@ -24,6 +24,13 @@ impl Clients {
         Self { sessions: sessions.clone(), ids }
     }
 
+    /// Returns the clients with these ids, for a question that is no operation.
+    pub(crate) fn asking(sessions: &Sessions, ids: &[String]) -> Self {
+        let ids = ids.iter().filter_map(|id| SessionId::new(id.as_str()).ok());
+        let ids = ids.map(|id| (JobId::new(id.to_string()), id)).collect();
+        Self { sessions: sessions.clone(), ids }
+    }
+
     /// Returns the ids with the builds they came with.
     pub(crate) fn ids(&self) -> &[(JobId, SessionId)] {
         &self.ids

@@ -7,15 +7,19 @@ use bridge::{BuildError, Kind, ResolvedImage, SourceMeta, SourceMetaRequest, Sou
 use bytes::Bytes;
 use cache::ImmutableRef;
 use credentials::ClientCredentials;
+use llb::SourceOp;
 use oci::Reference;
 use session::SessionId;
 use solver::{Op, OpError, OpResolver, Vertex};
 
 use crate::build::BuildOperation;
+use crate::clients::Clients;
 use crate::combine::{Combination, Combine};
 use crate::exec::ExecOperation;
 use crate::file::FileOperation;
 use crate::services::{Mechanisms, Services};
+use crate::source::git::GitSource;
+use crate::source::http::HttpSource;
 use crate::source::image::{ImageFinder, ImageSource};
 use crate::source::local::LocalSource;
 use crate::{NestedBuild, OperationError, failure};
@@ -42,7 +46,7 @@ impl LlbOps {
     fn source(
         &self,
         vertex: &llb::Vertex,
-        source: &llb::SourceOp,
+        source: &SourceOp,
     ) -> Result<Arc<dyn Op<ImmutableRef>>, OpError> {
         let services = self.services.clone();
         match source.split().0 {
@@ -51,6 +55,8 @@ impl LlbOps {
                 Ok(Arc::new(ImageSource::new(services, source, platform)?))
             }
             "local" => Ok(Arc::new(LocalSource::new(services, source)?)),
+            "http" | "https" => Ok(Arc::new(HttpSource::new(services, source)?)),
+            "git" => Ok(Arc::new(GitSource::new(services, source)?)),
             scheme => {
                 let identifier = source.identifier.clone();
                 let reason = format!(
@@ -108,9 +114,43 @@ impl SourceResolver for LlbOps {
             commit: None,
             file: None,
         };
-        let Some(name) = request.identifier.strip_prefix("docker-image://") else {
-            return Ok(meta);
-        };
+        let scheme = request.identifier.split_once("://").map_or("", |(scheme, _)| scheme);
+        let refused = |error: OpError| BuildError::new(Kind::User, error.full_text());
+        match scheme {
+            "docker-image" => {
+                meta.image = Some(self.resolve_image(sessions, request).await?);
+            }
+            "http" | "https" => {
+                let clients = Clients::asking(&self.services.sessions, sessions);
+                let source = HttpSource::new(self.services.clone(), &source_of(request));
+                let file = source.map_err(refused)?.resolve(&clients).await.map_err(refused)?;
+                meta.file = Some((file.digest, file.filename));
+            }
+            "git" => {
+                let clients = Clients::asking(&self.services.sessions, sessions);
+                let source = GitSource::new(self.services.clone(), &source_of(request));
+                let found = source.map_err(refused)?.resolve(&clients).await.map_err(refused)?;
+                meta.commit = Some(found.commit().clone());
+            }
+            _ => {}
+        }
+        Ok(meta)
+    }
+}
+
+/// Returns the source that a question is about.
+fn source_of(request: &SourceMetaRequest) -> SourceOp {
+    let (identifier, attributes) = (request.identifier.clone(), request.attributes.clone());
+    SourceOp { identifier, attributes }
+}
+
+impl LlbOps {
+    async fn resolve_image(
+        &self,
+        sessions: &[String],
+        request: &SourceMetaRequest,
+    ) -> Result<ResolvedImage, BuildError> {
+        let name = request.identifier.split_once("://").map_or("", |(_, name)| name);
         let reference =
             Reference::parse(name).map_err(|error| BuildError::from_error(Kind::User, error))?;
         let ids = sessions.iter().filter_map(|id| SessionId::new(id).ok()).collect();
@@ -122,7 +162,6 @@ impl SourceResolver for LlbOps {
             .await
             .map_err(|error| BuildError::new(Kind::User, error.full_text()))?;
         let config = if request.with_config { found.config.bytes().clone() } else { Bytes::new() };
-        meta.image = Some(ResolvedImage { digest: found.top, config });
-        Ok(meta)
+        Ok(ResolvedImage { digest: found.top, config })
     }
 }

@@ -19,6 +19,8 @@ use snapshot::LayerKey;
 use solver::{JobId, OpContext, OpError};
 use volumes::{VolumeKey, VolumeManager};
 
+use crate::source::git::Mirrors;
+use crate::source::http::Downloads;
 use crate::source::image::client_ids;
 use crate::{NestedBuild, OperationError, failure};
 
@@ -54,6 +56,8 @@ pub(crate) struct Services {
     pub(crate) volumes: Arc<VolumeManager>,
     pub(crate) namespace: String,
     pub(crate) nested: OnceLock<NestedBuild>,
+    pub(crate) downloads: Downloads,
+    pub(crate) mirrors: Mirrors,
     pub(crate) freshened: Freshened,
     platforms: Vec<Platform>,
     state: HostPath,
@@ -79,6 +83,7 @@ impl Services {
             platforms,
             state,
         } = mechanisms;
+        let downloads = Downloads::new(refs.meta().clone());
         Self {
             refs,
             trees,
@@ -88,6 +93,8 @@ impl Services {
             volumes,
             namespace,
             nested: OnceLock::new(),
+            downloads,
+            mirrors: Mirrors::default(),
             freshened: Freshened::default(),
             platforms,
             state,
@@ -105,6 +112,17 @@ impl Services {
     pub(crate) fn new_socket_path(&self) -> HostPath {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         self.state.join(format!("agent-{}-{number}.sock", std::process::id()))
+    }
+
+    /// Returns a path where no file is yet.
+    pub(crate) fn new_file_path(&self) -> HostPath {
+        let number = self.names.fetch_add(1, Ordering::Relaxed);
+        self.state.join(format!("file-{}-{number}", std::process::id()))
+    }
+
+    /// Returns the directory for what lives as long as the daemon runs.
+    pub(crate) fn state(&self) -> &HostPath {
+        &self.state
     }
 
     /// Returns where the index of a client's directory is kept.

@@ -1,7 +1,7 @@
 //! The file operation: a chain of actions on trees (protocol page `llb.md` §6).
 
 mod copy;
-mod entry;
+pub(crate) mod entry;
 mod error;
 mod make;
 mod mode;

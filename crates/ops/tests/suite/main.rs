@@ -3,5 +3,8 @@
 mod content;
 mod copies;
 mod processes;
+mod repositories;
+mod server;
 mod sources;
+mod web;
 mod world;
