@@ -108,14 +108,15 @@ impl Space {
         if record.kind != RecordKind::CacheMount {
             return self.collector.remove(&record.id).await.map_err(internal);
         }
-        let volumes = self.volumes.list().await;
-        let volumes = volumes.map_err(failure)?;
-        let found = volumes.iter().find(|volume| volume.key.to_string() == record.id);
-        let Some(volume) = found else { return Ok(false) };
+        let Ok(key) = record.id.parse() else { return Ok(false) };
+        let volume = match self.volumes.inspect(key).await {
+            Err(volumes::VolumeError::Unknown(_)) => return Ok(false),
+            other => other.map_err(failure)?,
+        };
         if !all && volume.space.bytes < volume.policy.floor {
             return Ok(false);
         }
-        match self.volumes.remove(volume.key).await {
+        match self.volumes.evict(key).await {
             Ok(_) => Ok(true),
             // Somebody has begun to use it, or removed it: both are as they should be.
             Err(volumes::VolumeError::InUse { .. } | volumes::VolumeError::Unknown(_)) => Ok(false),

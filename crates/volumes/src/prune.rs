@@ -100,6 +100,21 @@ impl VolumeManager {
         .await
     }
 
+    /// Removes a volume that nobody uses or waits for, because space is wanted and not because its owner
+    /// does not want it.
+    ///
+    /// # Errors
+    /// As [`VolumeManager::remove`].
+    pub async fn evict(&self, key: VolumeKey) -> Result<Space, VolumeError> {
+        self.blocking("volumes.evict", move |store| {
+            let volume = crate::admin::known(&store, key)?;
+            let space = volume.remove()?.ok_or_else(|| VolumeError::Unknown(key.to_string()))?;
+            volume.tell(VolumeEvent::Evicted);
+            Ok(space)
+        })
+        .await
+    }
+
     /// Makes sure that as much of the disk is free as is to stay free, by removing volumes that
     /// nobody uses, those first that were not used for longest.
     pub(crate) async fn make_room(&self) -> Result<(), VolumeError> {
@@ -115,14 +130,8 @@ impl VolumeManager {
         let request =
             PruneRequest { all: false, keep: Some(Space::default()), ..Default::default() };
         for key in prune_candidates(&records, &request, SystemTime::now()) {
-            match self.remove(key).await {
-                Ok(_) => {
-                    let removed = records.iter().find(|record| record.key == key);
-                    removed.inspect(|record| {
-                        self.store.volume(record.name.clone()).tell(VolumeEvent::Evicted)
-                    });
-                }
-                Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => {}
+            match self.evict(key).await {
+                Ok(_) | Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => {}
                 Err(error) => return Err(error),
             }
             self.sweep().await?;
