@@ -1,10 +1,12 @@
 //! Numbers for whoever watches the daemon, on this machine only: `GET /metrics`.
 
+mod volumes;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 
-use builder::HistoryEvent;
+use builder::{HistoryEvent, HistoryRecord};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -25,6 +27,7 @@ use tasks::Task;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
 
+use self::volumes::VolumeMetrics;
 use crate::service::Services;
 use crate::version;
 
@@ -43,6 +46,9 @@ struct Metrics {
     running: Gauge,
     sessions: Gauge,
     ended: Family<Ended, Counter>,
+    steps: Counter,
+    cached: Counter,
+    volumes: VolumeMetrics,
 }
 
 impl Metrics {
@@ -52,12 +58,30 @@ impl Metrics {
         registry.register("builds_running", "Builds that run now", running.clone());
         registry.register("sessions", "Clients that are connected now", sessions.clone());
         registry.register("builds", "Builds that have ended, by how", ended.clone());
+        let (steps, cached) = (Counter::default(), Counter::default());
+        registry.register("steps", "Steps of builds that have ended", steps.clone());
+        let about = "Steps of builds that have ended whose result was there already";
+        registry.register("cached_steps", about, cached.clone());
+        let volumes = VolumeMetrics::default();
+        volumes.register(&mut registry);
         let version = Info::new(vec![("version", version::OURS)]);
         registry.register("daemon", "The daemon", version);
-        Self { registry, running, sessions, ended }
+        Self { registry, running, sessions, ended, steps, cached, volumes }
     }
 
-    fn text(&self, services: &Services) -> Result<String, std::fmt::Error> {
+    /// Counts a build that has ended.
+    fn count(&self, record: &HistoryRecord) {
+        let status = record.status().to_owned();
+        self.ended.get_or_create(&Ended { status }).inc();
+        let number = |steps: i32| u64::try_from(steps).unwrap_or_default();
+        self.steps.inc_by(number(record.total_steps));
+        self.cached.inc_by(number(record.cached_steps));
+    }
+
+    async fn text(&self, services: &Services) -> Result<String, std::fmt::Error> {
+        if let Err(error) = self.volumes.gather(&services.volumes).await {
+            tracing::debug!(%error, "the numbers of volumes are old");
+        }
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.running.set(count(services.builder.running()));
         self.sessions.set(count(services.sessions.len()));
@@ -75,7 +99,7 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Answers who asks, as long as it is polled.
 pub(crate) async fn serve(listener: TcpListener, services: Services) {
     let metrics = std::sync::Arc::new(Metrics::new());
-    let ended = metrics.ended.clone();
+    services.volumes.observe(std::sync::Arc::new(metrics.volumes.clone()));
     let mut events = services.builder.history().listen();
     let mut connections: FuturesUnordered<Task<()>> = FuturesUnordered::new();
     loop {
@@ -83,8 +107,7 @@ pub(crate) async fn serve(listener: TcpListener, services: Services) {
             Some(_) = connections.next() => {}
             event = events.recv() => match event {
                 Ok(HistoryEvent::Completed(record)) if record.generation == 1 => {
-                    let status = record.status().to_owned();
-                    ended.get_or_create(&Ended { status }).inc();
+                    metrics.count(&record);
                 }
                 // What was missed is not counted.
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
@@ -104,8 +127,11 @@ pub(crate) async fn serve(listener: TcpListener, services: Services) {
 async fn answer(stream: TcpStream, metrics: std::sync::Arc<Metrics>, services: Services) {
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let known = request.method() == Method::GET && request.uri().path() == "/metrics";
-        let response = if known { page(&metrics, &services) } else { nothing() };
-        std::future::ready(Ok::<_, Infallible>(response))
+        let (metrics, services) = (metrics.clone(), services.clone());
+        async move {
+            let response = if known { page(&metrics, &services).await } else { nothing() };
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
@@ -114,8 +140,8 @@ async fn answer(stream: TcpStream, metrics: std::sync::Arc<Metrics>, services: S
     }
 }
 
-fn page(metrics: &Metrics, services: &Services) -> Response<Full<Bytes>> {
-    let Ok(text) = metrics.text(services) else { return nothing() };
+async fn page(metrics: &Metrics, services: &Services) -> Response<Full<Bytes>> {
+    let Ok(text) = metrics.text(services).await else { return nothing() };
     let mut response = Response::new(Full::from(text));
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(TEXT));
     response
