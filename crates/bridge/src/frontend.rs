@@ -12,7 +12,7 @@ use llb::Definition;
 use oci::Platform;
 use progress::Warning;
 
-use crate::BuildError;
+use crate::{BuildError, Containers};
 
 /// Turns options and inputs into a result: a Dockerfile frontend, a frontend image.
 #[async_trait]
@@ -80,6 +80,11 @@ pub trait Bridge: Send + Sync + fmt::Debug {
 
     /// Returns the session of the client that asked for the build; empty if there is none.
     fn session(&self) -> String;
+
+    /// Returns where containers beside the build's steps are made; none where they cannot be.
+    fn containers(&self) -> Option<Arc<dyn Containers>> {
+        None
+    }
 }
 
 /// A result that a build can produce: valid until the build ends.

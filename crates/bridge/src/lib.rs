@@ -5,11 +5,16 @@
 //! and frontends that run as containers see the build through this crate alone; so does a client
 //! that drives its build over the wire. The crate knows nothing of how any of it is done.
 
+mod container;
 mod error;
 mod frontend;
 mod metadata;
 mod sources;
 
+pub use container::{
+    Container, ContainerMount, ContainerProcess, ContainerRequest, Containers, Process,
+    ProcessStreams,
+};
 pub use error::{BuildError, Detail, Kind};
 pub use frontend::{
     Attestation, AttestationKind, Bridge, CacheImport, FileRange, FileStat, Frontend,
