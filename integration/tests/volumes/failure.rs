@@ -90,8 +90,6 @@ fn volumes_outlive_a_daemon_that_is_killed_while_steps_hold_them() -> anyhow::Re
     waiting.build.wait_for("next in the queue")?;
     let daemon = house.world.daemon()?;
     daemon.kill()?;
-    let left = daemon.leftovers();
-    assert!(left.mounts.is_empty() && left.processes.is_empty(), "{left:#?}");
     daemon.up()?;
     house.reconnect()?;
     for running in held {
@@ -106,6 +104,7 @@ fn volumes_outlive_a_daemon_that_is_killed_while_steps_hold_them() -> anyhow::Re
     let joined = joined.last().map(String::as_str);
     assert!(joined == Some("old") || joined == Some("new"), "{joined:?}");
     assert_eq!(house.run(&at_c("plain", READONLY), "ls /c; cat /c/file")?, ["file", "more", "old"]);
+    // What the dead had mounted is gone too: the daemon is judged by that when the world ends.
     house.owner().assert_sizes(house.volumes())
 }
 

@@ -44,7 +44,7 @@ fn volumes_are_shown_and_removed_by_id_and_by_description() -> anyhow::Result<()
     assert_eq!(records(&shown), 1, "{shown}");
     assert!(shown.contains(&key) && shown.contains("cache volume id=go-mod"), "{shown}");
     assert!(shown.contains("exec.cachemount") && shown.contains("2.0"), "{shown}");
-    assert_eq!(records(&du("description~=id=go-")?), 2);
+    assert_eq!(records(&du("description~=^cache volume id=go-")?), 2);
     assert_eq!(records(&du("description=cache volume id=npm")?), 1);
 
     // The key is that of the name: it is the same when the volume is made anew.
@@ -52,7 +52,7 @@ fn volumes_are_shown_and_removed_by_id_and_by_description() -> anyhow::Result<()
     assert_eq!(ids()?, ["go-build", "npm"]);
     assert!(house.run(&at_c("go-mod", ""), "ls -A /c")?.is_empty());
     assert_eq!(house.owner().inspect("go-mod")?.key, key);
-    prune("description~=id=go-")?;
+    prune("description~=^cache volume id=go-")?;
     assert_eq!(ids()?, ["npm"]);
     prune("description=cache volume id=npm")?;
     assert!(ids()?.is_empty());
