@@ -176,6 +176,8 @@ impl Daemon {
 
     /// Returns what is mounted, running or grouped on the machine for a daemon that is gone.
     pub fn leftovers(&self) -> Leftovers {
+        // What it started may outlive it for a moment, to clean up. Its log ends with the last of them.
+        self.lines.wait_for_end(PATIENCE);
         Leftovers::of(&self.root(), &self.cgroup_parent(), PATIENCE)
     }
 

@@ -80,6 +80,13 @@ impl Lines {
         let _ = self.shared.changed.wait_timeout_while(state, limit, same);
     }
 
+    /// Waits until all streams have ended, or `limit` passes.
+    pub fn wait_for_end(&self, limit: Duration) {
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = |state: &mut State| state.open > 0;
+        let _ = self.shared.changed.wait_timeout_while(state, limit, open);
+    }
+
     /// Returns what has come so far.
     pub fn all(&self) -> Vec<String> {
         self.with(|state| state.lines.clone())
