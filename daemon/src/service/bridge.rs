@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ::bridge::{BuildError, Kind, RefHandle};
+use ::gateway::wire;
 use builder::ClientBridge;
 use futures::stream::BoxStream;
 use proto::gateway;
@@ -11,7 +12,7 @@ use proto::gateway::llb_bridge_server::LlbBridge;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
-use crate::{status, wire};
+use crate::status;
 
 /// The metadata that names the build.
 const BUILD: &str = "buildkit-controlapi-buildid";
@@ -155,7 +156,7 @@ impl LlbBridge for BridgeService {
 
     async fn ping(&self, request: Request<gateway::PingRequest>) -> Answer<gateway::PongResponse> {
         self.build(&request).await?;
-        Ok(Response::new(self.services.workers.pong()))
+        Ok(Response::new(wire::pong(&self.services.workers.workers)))
     }
 
     async fn r#return(

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use ::bridge::{BuildError, CacheImport, Kind};
 use builder::BuildRequest;
 use exporter::ExportRequest;
+use gateway::wire::{definition, definitions, invalid};
 use proto::control;
-
-use super::{definition, definitions, invalid};
 
 /// The versions of behaviour that a client may ask for; 0 stands for the newest.
 const COMPATIBILITY: [i64; 4] = [0, 10, 20, 30];

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use ::bridge::{BuildError, Kind};
 use builder::{HistoryEvent, HistoryRecord, HistoryResult};
 use filter::Filter;
+use gateway::wire::{code, invalid};
 use oci::Descriptor;
 use proto::{control, rpc};
 
-use super::{errors, invalid, time};
+use super::time;
 
 /// Which records a client wants to see.
 #[derive(Debug, Clone)]
@@ -231,7 +232,7 @@ fn record_to_wire(record: HistoryRecord) -> control::BuildHistoryRecord {
         exporters: exporters.map(|(r#type, attrs)| control::Exporter { r#type, attrs }).collect(),
         error: record.error.map(|(cancelled, message)| {
             let kind = if cancelled { Kind::Cancelled } else { Kind::User };
-            rpc::Status { code: errors::code(kind) as i32, message, details: Vec::new() }
+            rpc::Status { code: code(kind) as i32, message, details: Vec::new() }
         }),
         created_at: Some(time::to_wire(record.created)),
         completed_at: record.completed.map(time::to_wire),

@@ -8,7 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use proto::control::StatusResponse;
 
-use super::{errors, progress};
+use super::progress;
 
 /// Writes logs and errors in the form that clients read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,7 +41,7 @@ impl LogCodec for WireCodec {
     }
 
     fn encode_error(&self, error: &BuildError) -> Bytes {
-        errors::to_rpc(error).encode_to_vec().into()
+        gateway::wire::to_rpc(error).encode_to_vec().into()
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::time::SystemTime;
 
-use ::progress::{
-    Event, Group, Log, LogStream, Position, Range, SourceExcerpt, Status, Vertex, Warning,
-};
+use ::progress::{Event, Group, Log, LogStream, Status, Vertex, Warning};
 use bytes::Bytes;
+use gateway::wire::{excerpt_from_wire, excerpt_to_wire};
 use proto::{control, pb};
 
 use super::time;
@@ -163,37 +162,11 @@ fn warning_from_wire(warning: control::VertexWarning) -> Option<Warning> {
     })
 }
 
-fn excerpt_to_wire(excerpt: SourceExcerpt) -> (pb::SourceInfo, Vec<pb::Range>) {
-    let position = |at: Position| Some(pb::Position { line: at.line, character: at.character });
-    let range = |range: Range| pb::Range { start: position(range.start), end: position(range.end) };
-    let info = pb::SourceInfo {
-        filename: excerpt.filename,
-        data: excerpt.data,
-        definition: None,
-        language: excerpt.language,
-    };
-    (info, excerpt.ranges.into_iter().map(range).collect())
-}
-
-pub(super) fn excerpt_from_wire(info: pb::SourceInfo, ranges: &[pb::Range]) -> SourceExcerpt {
-    let position = |at: Option<pb::Position>| {
-        let at = at.unwrap_or_default();
-        Position { line: at.line, character: at.character }
-    };
-    let range =
-        |range: &pb::Range| Range { start: position(range.start), end: position(range.end) };
-    SourceExcerpt {
-        filename: info.filename,
-        language: info.language,
-        data: info.data,
-        ranges: ranges.iter().map(range).collect(),
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
 
+    use ::progress::{Range, SourceExcerpt};
     use digests::Digest;
 
     use super::*;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use ::bridge::BuildError;
+use gateway::wire::invalid;
 use session::{Registration, SessionId};
 use tonic::metadata::MetadataMap;
-
-use super::invalid;
 
 const ID: &str = "x-docker-expose-session-uuid";
 const SHARED_KEY: &str = "x-docker-expose-session-sharedkey";

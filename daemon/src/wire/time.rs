@@ -1,6 +1,6 @@
 //! Moments.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 
@@ -18,15 +18,6 @@ pub(crate) fn current_timestamp() -> String {
     jiff::Timestamp::now().to_string()
 }
 
-/// Returns nanoseconds since 1970.
-pub(super) fn nanoseconds(time: SystemTime) -> i64 {
-    let (length, sign) = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => (after, 1),
-        Err(before) => (before.duration(), -1),
-    };
-    i64::try_from(length.as_nanos()).unwrap_or(i64::MAX) * sign
-}
-
 /// Returns a stretch of time that travels as nanoseconds; negative ones are none.
 pub(super) fn duration(nanoseconds: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
@@ -34,6 +25,8 @@ pub(super) fn duration(nanoseconds: i64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
@@ -45,9 +38,8 @@ mod tests {
     }
 
     #[test]
-    fn nanoseconds_count_from_1970() {
-        assert_eq!(nanoseconds(UNIX_EPOCH + Duration::from_nanos(5)), 5);
-        assert_eq!(nanoseconds(UNIX_EPOCH - Duration::from_nanos(5)), -5);
+    fn stretches_are_not_negative() {
+        assert_eq!(duration(5), Duration::from_nanos(5));
         assert_eq!(duration(-5), Duration::ZERO);
     }
 }

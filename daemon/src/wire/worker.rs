@@ -1,9 +1,9 @@
-//! What can build here, and what it can (protocol page `control.md` §5, §8).
+//! What can build here (protocol page `control.md` §5).
 
 use ::bridge::WorkerInfo;
 use filter::Fields;
-use llb::caps::{self, Capability};
-use proto::{apicaps, gateway, pb, worker};
+use gateway::wire::brief;
+use proto::worker;
 
 use crate::config::GcRule;
 use crate::version;
@@ -27,15 +27,6 @@ impl Workers {
             ..brief(info)
         };
         matching.map(record).collect()
-    }
-
-    /// Returns the answer to a frontend's first question.
-    pub(crate) fn pong(&self) -> gateway::PongResponse {
-        gateway::PongResponse {
-            frontend_api_caps: caps::FRONTEND.iter().map(capability).collect(),
-            llb_caps: caps::LLB.iter().map(capability).collect(),
-            workers: self.workers.iter().map(brief).collect(),
-        }
     }
 
     /// Returns which program this is.
@@ -64,22 +55,6 @@ impl Fields for WorkerFields<'_> {
     }
 }
 
-fn brief(info: &WorkerInfo) -> worker::WorkerRecord {
-    let platform = |platform: &oci::Platform| pb::Platform {
-        architecture: platform.architecture.clone(),
-        os: platform.os.clone(),
-        variant: platform.variant.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: platform.os_features.clone(),
-    };
-    worker::WorkerRecord {
-        id: info.id.clone(),
-        labels: info.labels.clone(),
-        platforms: info.platforms.iter().map(platform).collect(),
-        ..Default::default()
-    }
-}
-
 fn rule(rule: &GcRule) -> worker::GcPolicy {
     let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     worker::GcPolicy {
@@ -89,15 +64,6 @@ fn rule(rule: &GcRule) -> worker::GcPolicy {
         filters: rule.filters.clone(),
         max_used_space: bytes(rule.most),
         min_free_space: bytes(rule.free),
-    }
-}
-
-fn capability(capability: &Capability) -> apicaps::ApiCap {
-    apicaps::ApiCap {
-        id: capability.id.to_owned(),
-        enabled: true,
-        deprecated: capability.deprecated,
-        ..Default::default()
     }
 }
 
@@ -148,13 +114,5 @@ mod tests {
             let filter_value = Filter::parse(&[filter]).unwrap();
             assert_eq!(workers().records(&filter_value).len(), count, "{filter}");
         }
-    }
-
-    #[test]
-    fn both_lists_of_capabilities_are_there_and_enabled() {
-        let pong = workers().pong();
-        assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (27, 88));
-        assert!(pong.frontend_api_caps.iter().chain(&pong.llb_caps).all(|cap| cap.enabled));
-        assert_eq!(pong.workers.len(), 1);
     }
 }

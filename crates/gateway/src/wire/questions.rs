@@ -1,18 +1,18 @@
 //! Questions of a frontend, and their answers (protocol page `gateway.md` §2).
 
-use ::bridge::{
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bridge::{
     BuildError, CacheImport, FileRange, FileStat, Kind, ResolveMode, SolveRequest, SourceMeta,
     SourceMetaRequest, Warning,
 };
 use bytes::Bytes;
-use oci::Platform;
 use proto::{fsutil, gateway, pb};
 
-use super::progress::excerpt_from_wire;
-use super::{definition, definitions, invalid, time};
+use super::{definition, definitions, excerpt_from_wire, invalid, platform_from_wire};
 
 /// Returns what is to be solved.
-pub(crate) fn to_solve(wire: gateway::SolveRequest) -> Result<SolveRequest, BuildError> {
+pub fn to_solve(wire: gateway::SolveRequest) -> Result<SolveRequest, BuildError> {
     if wire.source_policies.iter().any(|policy| !policy.rules.is_empty()) {
         let text = "source policies are not enforced yet: build without one";
         return Err(BuildError::new(Kind::Unsupported, text));
@@ -31,7 +31,7 @@ pub(crate) fn to_solve(wire: gateway::SolveRequest) -> Result<SolveRequest, Buil
 }
 
 /// Returns the part of a file that is asked for.
-pub(crate) fn file_range(wire: gateway::FileRange) -> Result<FileRange, BuildError> {
+pub fn file_range(wire: gateway::FileRange) -> Result<FileRange, BuildError> {
     let number = |count: i64| {
         u64::try_from(count).map_err(|_| invalid(format!("a file has no byte {count}")))
     };
@@ -39,14 +39,14 @@ pub(crate) fn file_range(wire: gateway::FileRange) -> Result<FileRange, BuildErr
 }
 
 /// Returns what is known of a file.
-pub(crate) fn stat(file: FileStat) -> fsutil::Stat {
+pub fn stat(file: FileStat) -> fsutil::Stat {
     fsutil::Stat {
         path: file.name,
         mode: go_mode(file.mode),
         uid: file.uid,
         gid: file.gid,
         size: i64::try_from(file.size).unwrap_or(i64::MAX),
-        mod_time: time::nanoseconds(file.modified),
+        mod_time: nanoseconds(file.modified),
         linkname: file.link_target,
         devmajor: i64::try_from(file.device.0).unwrap_or_default(),
         devminor: i64::try_from(file.device.1).unwrap_or_default(),
@@ -55,8 +55,17 @@ pub(crate) fn stat(file: FileStat) -> fsutil::Stat {
 }
 
 /// Returns what is known of the files of a directory.
-pub(crate) fn directory(files: Vec<FileStat>) -> gateway::ReadDirResponse {
+pub fn directory(files: Vec<FileStat>) -> gateway::ReadDirResponse {
     gateway::ReadDirResponse { entries: files.into_iter().map(stat).collect() }
+}
+
+/// Returns nanoseconds since 1970.
+fn nanoseconds(time: SystemTime) -> i64 {
+    let (length, sign) = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => (after, 1),
+        Err(before) => (before.duration(), -1),
+    };
+    i64::try_from(length.as_nanos()).unwrap_or(i64::MAX) * sign
 }
 
 /// Returns a file's mode with the bits that Go has for types and special permissions.
@@ -75,17 +84,6 @@ fn go_mode(mode: u32) -> u32 {
     special.fold(kind, |bits, (_, go)| bits | go) | mode & 0o777
 }
 
-fn platform(wire: pb::Platform) -> Platform {
-    Platform {
-        architecture: wire.architecture,
-        os: wire.os,
-        variant: wire.variant,
-        os_version: wire.os_version,
-        os_features: wire.os_features,
-    }
-    .normalized()
-}
-
 fn mode(text: &str) -> Result<ResolveMode, BuildError> {
     match text {
         "" | "default" => Ok(ResolveMode::Default),
@@ -96,7 +94,7 @@ fn mode(text: &str) -> Result<ResolveMode, BuildError> {
 }
 
 /// Returns a question about a source.
-pub(crate) fn source_question(
+pub fn source_question(
     wire: gateway::ResolveSourceMetaRequest,
 ) -> Result<SourceMetaRequest, BuildError> {
     let source = wire.source.ok_or_else(|| invalid("the question names no source"))?;
@@ -108,7 +106,7 @@ pub(crate) fn source_question(
     Ok(SourceMetaRequest {
         identifier: source.identifier,
         attributes: source.attrs,
-        platform: wire.platform.map(platform),
+        platform: wire.platform.map(platform_from_wire),
         log_name: wire.log_name,
         mode: mode(&wire.resolve_mode)?,
         with_config: !image.no_config,
@@ -116,7 +114,7 @@ pub(crate) fn source_question(
 }
 
 /// Returns what a source is now.
-pub(crate) fn source_answer(meta: SourceMeta) -> gateway::ResolveSourceMetaResponse {
+pub fn source_answer(meta: SourceMeta) -> gateway::ResolveSourceMetaResponse {
     let image = meta.image.map(|image| gateway::ResolveSourceImageResponse {
         digest: image.digest.to_string(),
         config: image.config,
@@ -140,7 +138,7 @@ const IMAGE: &str = "docker-image://";
 const LAYOUT: &str = "oci-layout://";
 
 /// Returns the older form of a question about an image.
-pub(crate) fn image_question(
+pub fn image_question(
     wire: gateway::ResolveImageConfigRequest,
 ) -> Result<SourceMetaRequest, BuildError> {
     let scheme = if wire.resolver_type == 1 { LAYOUT } else { IMAGE };
@@ -149,7 +147,7 @@ pub(crate) fn image_question(
     Ok(SourceMetaRequest {
         identifier: format!("{scheme}{}", wire.r#ref),
         attributes: given.map(|(key, value)| (key.to_owned(), value)).collect(),
-        platform: wire.platform.map(platform),
+        platform: wire.platform.map(platform_from_wire),
         log_name: wire.log_name,
         mode: mode(&wire.resolve_mode)?,
         with_config: true,
@@ -157,7 +155,7 @@ pub(crate) fn image_question(
 }
 
 /// Returns the answer to the older form of a question about an image.
-pub(crate) fn image_reference(
+pub fn image_reference(
     meta: SourceMeta,
 ) -> Result<gateway::ResolveImageConfigResponse, BuildError> {
     let image = meta.image.ok_or_else(|| {
@@ -172,7 +170,7 @@ pub(crate) fn image_reference(
 }
 
 /// Returns a warning of a frontend.
-pub(crate) fn warning(wire: gateway::WarnRequest) -> Result<Warning, BuildError> {
+pub fn warning(wire: gateway::WarnRequest) -> Result<Warning, BuildError> {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let vertex = wire.digest.parse();
     Ok(Warning {
@@ -189,7 +187,7 @@ pub(crate) fn warning(wire: gateway::WarnRequest) -> Result<Warning, BuildError>
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use ::bridge::ResolvedImage;
+    use bridge::ResolvedImage;
     use digests::Digest;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::bridge::{
+use bridge::{
     Attestation, AttestationKind, BuildError, FrontendResult, InTotoSubject, RefHandle, Results,
     SolvedRef, SubjectKind,
 };
@@ -12,7 +12,7 @@ use proto::gateway::result::Result as Refs;
 use super::invalid;
 
 /// Returns a result for a client. Old clients know references by their ids only.
-pub(crate) fn to_result(result: FrontendResult, with_definitions: bool) -> gateway::Result {
+pub fn to_result(result: FrontendResult, with_definitions: bool) -> gateway::Result {
     let refs = match (result.results, with_definitions) {
         (Results::None, _) => Refs::Ref(gateway::Ref::default()),
         (Results::Single(solved), true) => Refs::Ref(reference(solved)),
@@ -49,7 +49,7 @@ fn reference(solved: SolvedRef) -> gateway::Ref {
 }
 
 /// Returns the result that a client gives back. References are known by their ids alone.
-pub(crate) fn from_result(wire: gateway::Result) -> Result<FrontendResult, BuildError> {
+pub fn from_result(wire: gateway::Result) -> Result<FrontendResult, BuildError> {
     let solved = |id: String| SolvedRef { handle: RefHandle::new(id), ..SolvedRef::default() };
     let results = match wire.result {
         None => Results::None,

@@ -1,13 +1,13 @@
 //! The one place where an error of a build becomes the status of a call.
 
-use ::bridge::BuildError;
+use bridge::BuildError;
 use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::wire;
 
 /// Returns the status of a call that failed with `error`, with its details.
-pub(crate) fn of(error: BuildError) -> Status {
+pub fn of(error: BuildError) -> Status {
     let status = wire::to_rpc(&error);
     let code = Code::from_i32(status.code);
     if status.details.is_empty() {
@@ -19,7 +19,7 @@ pub(crate) fn of(error: BuildError) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use ::bridge::{Detail, Kind};
+    use bridge::{Detail, Kind};
     use proto::rpc;
 
     use super::*;

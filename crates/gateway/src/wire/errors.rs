@@ -2,11 +2,11 @@
 //!
 //! Details are JSON in an `Any` whose type says so, innermost first.
 
-use ::bridge::{BuildError, Detail, Kind};
-use ::progress::{Position, SourceExcerpt};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bridge::{BuildError, Detail, Kind};
 use bytes::Bytes;
+use progress::{Position, SourceExcerpt};
 use prost_types::Any;
 use proto::rpc;
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ const PREFIX: &str = "github.com/moby/buildkit/";
 
 /// Returns the code that a client knows. It prints all but `Unknown` before the message, so that is
 /// what ordinary failures have.
-pub(super) const fn code(kind: Kind) -> Code {
+pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::User | Kind::InvalidRequest | Kind::Denied => Code::Unknown,
         Kind::NotFound => Code::NotFound,
@@ -52,7 +52,7 @@ fn kind(code: Code) -> Kind {
 }
 
 /// Returns an error as a status with details.
-pub(crate) fn to_rpc(error: &BuildError) -> rpc::Status {
+pub fn to_rpc(error: &BuildError) -> rpc::Status {
     rpc::Status {
         code: code(error.kind()) as i32,
         message: error.message().to_owned(),
@@ -61,7 +61,7 @@ pub(crate) fn to_rpc(error: &BuildError) -> rpc::Status {
 }
 
 /// Returns what a client says went wrong. Its details are passed on as they came.
-pub(crate) fn from_rpc(status: rpc::Status) -> BuildError {
+pub fn from_rpc(status: rpc::Status) -> BuildError {
     let error = BuildError::new(kind(Code::from_i32(status.code)), status.message);
     status.details.into_iter().fold(error, |error, detail| {
         let (type_url, value) = (detail.type_url, Bytes::from(detail.value));
@@ -137,8 +137,8 @@ fn solve(inputs: &[String], mounts: &[String], description: &[(String, String)])
 
 #[cfg(test)]
 mod tests {
-    use ::progress::Range;
     use digests::{Digest, VertexDigest};
+    use progress::Range;
 
     use super::*;
 
