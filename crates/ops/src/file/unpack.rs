@@ -8,7 +8,9 @@ use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use mount::{GuestPath, RootDir};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use tar::EntryType;
@@ -16,10 +18,15 @@ use tar::EntryType;
 use super::FileError;
 use super::entry::{self, Owner};
 
+/// How much memory an xz archive may ask for, KiB: twice what its highest preset needs.
+const XZ_MEMORY: u32 = 128 << 10;
+
 /// What a file holds.
 enum Format {
     Plain,
     Gzip,
+    Bzip2,
+    Xz,
     Zstd,
 }
 
@@ -56,11 +63,13 @@ pub(crate) fn unpack(
 fn format(file: &mut std::fs::File) -> io::Result<Format> {
     let mut magic = Vec::new();
     file.seek(SeekFrom::Start(0))?;
-    file.by_ref().take(4).read_to_end(&mut magic)?;
+    file.by_ref().take(6).read_to_end(&mut magic)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(match magic.as_slice() {
         [0x1f, 0x8b, ..] => Format::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd] => Format::Zstd,
+        [b'B', b'Z', b'h', ..] => Format::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Format::Xz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::Zstd,
         _ => Format::Plain,
     })
 }
@@ -69,6 +78,8 @@ fn decompress(file: &mut std::fs::File) -> io::Result<Box<dyn Read + '_>> {
     Ok(match format(file)? {
         Format::Plain => Box::new(BufReader::with_capacity(128 << 10, file)),
         Format::Gzip => Box::new(MultiGzDecoder::new(BufReader::new(file))),
+        Format::Bzip2 => Box::new(MultiBzDecoder::new(BufReader::new(file))),
+        Format::Xz => Box::new(XzReader::new_mem_limit(BufReader::new(file), true, XZ_MEMORY)),
         Format::Zstd => Box::new(zstd::Decoder::new(file)?),
     })
 }
@@ -226,6 +237,7 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
+    use lzma_rust2::XzOptions;
     use mount::HostPath;
 
     use super::*;
@@ -275,7 +287,12 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&plain).unwrap();
         let zstd = zstd::encode_all(plain.as_slice(), 1).unwrap();
-        for bytes in [plain, gzip.finish().unwrap(), zstd] {
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(&plain).unwrap();
+        let mut xz = lzma_rust2::XzWriter::new(Vec::new(), XzOptions::with_preset(0)).unwrap();
+        xz.write_all(&plain).unwrap();
+        let made = [gzip.finish().unwrap(), bzip2.finish().unwrap(), xz.finish().unwrap(), zstd];
+        for bytes in made.into_iter().chain([plain]) {
             let (to, done) = run(&bytes);
             assert!(done.unwrap());
             assert_eq!(fs::read(to.path().join("into/d/f")).unwrap(), b"hello");
