@@ -31,6 +31,18 @@ impl Clients {
         Self { sessions: sessions.clone(), ids }
     }
 
+    /// Returns the same clients, with the one that is said to have what is wanted at the front.
+    pub(crate) fn preferring(mut self, named: Option<&SessionId>) -> Self {
+        let Some(named) = named else { return self };
+        let at = self.ids.iter().position(|(_, id)| id == named);
+        let job = self.ids.get(at.unwrap_or(0)).map(|(job, _)| job.clone());
+        if let Some(at) = at {
+            self.ids.remove(at);
+        }
+        self.ids.splice(0..0, job.map(|job| (job, named.clone())));
+        self
+    }
+
     /// Returns the ids with the builds they came with.
     pub(crate) fn ids(&self) -> &[(JobId, SessionId)] {
         &self.ids

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use cache::ImmutableRef;
 use credentials::ClientCredentials;
 use llb::SourceOp;
-use oci::Reference;
 use session::SessionId;
 use solver::{Op, OpError, OpResolver, Vertex};
 
@@ -22,6 +21,7 @@ use crate::source::git::GitSource;
 use crate::source::http::HttpSource;
 use crate::source::image::{ImageFinder, ImageSource};
 use crate::source::local::LocalSource;
+use crate::source::origin::Place;
 use crate::{NestedBuild, OperationError, failure};
 
 /// Makes operations of vertices whose payload is an [`llb::Vertex`].
@@ -50,7 +50,7 @@ impl LlbOps {
     ) -> Result<Arc<dyn Op<ImmutableRef>>, OpError> {
         let services = self.services.clone();
         match source.split().0 {
-            "docker-image" => {
+            "docker-image" | "oci-layout" => {
                 let platform = services.platform(vertex.platform.as_ref());
                 Ok(Arc::new(ImageSource::new(services, source, platform)?))
             }
@@ -60,7 +60,7 @@ impl LlbOps {
             scheme => {
                 let identifier = source.identifier.clone();
                 let reason = format!(
-                    "sources of type `{scheme}` are not supported; use docker-image or local"
+                    "sources of type `{scheme}` are not supported; use docker-image, oci-layout, local, git, http or https"
                 );
                 Err(failure(OperationError::Source { identifier, reason }))
             }
@@ -117,7 +117,7 @@ impl SourceResolver for LlbOps {
         let scheme = request.identifier.split_once("://").map_or("", |(scheme, _)| scheme);
         let refused = |error: OpError| BuildError::new(Kind::User, error.full_text());
         match scheme {
-            "docker-image" => {
+            "docker-image" | "oci-layout" => {
                 meta.image = Some(self.resolve_image(sessions, request).await?);
             }
             "http" | "https" => {
@@ -150,17 +150,16 @@ impl LlbOps {
         sessions: &[String],
         request: &SourceMetaRequest,
     ) -> Result<ResolvedImage, BuildError> {
-        let name = request.identifier.split_once("://").map_or("", |(_, name)| name);
-        let reference =
-            Reference::parse(name).map_err(|error| BuildError::from_error(Kind::User, error))?;
-        let ids = sessions.iter().filter_map(|id| SessionId::new(id).ok()).collect();
+        let place = Place::parse(&source_of(request));
+        let place = place.map_err(|reason| BuildError::new(Kind::User, reason))?;
+        let ids = sessions.iter().filter_map(|id| SessionId::new(id.as_str()).ok()).collect();
         let platform = request.platform.clone().unwrap_or_else(|| self.services.platform(None));
         let access = ClientCredentials::access(&self.services.sessions, ids);
-        let finder = ImageFinder { services: &self.services, access, platform };
-        let found = finder
-            .find(&reference)
-            .await
-            .map_err(|error| BuildError::new(Kind::User, error.full_text()))?;
+        let clients = Clients::asking(&self.services.sessions, sessions);
+        let origin = place.origin_for(&self.services, access, clients);
+        let finder = ImageFinder { services: &self.services, origin: &origin, platform };
+        let found =
+            finder.find().await.map_err(|error| BuildError::new(Kind::User, error.full_text()))?;
         let config = if request.with_config { found.config.bytes().clone() } else { Bytes::new() };
         Ok(ResolvedImage { digest: found.top, config })
     }

@@ -1,4 +1,4 @@
-//! Images from registries: what a name stands for, and its file system.
+//! Images: what a name stands for, and its file system.
 
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -7,18 +7,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache::{CacheError, ImageLayer, ImmutableRef, LayerInfo, LayerPhase, LayerSource, RecordKind};
 use digests::{ChainId, Digest, StableHasher};
-use futures::StreamExt as _;
 use llb::SourceOp;
-use oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Raw, Reference, media};
+use oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Raw, media};
 use progress::Status;
-use registry::Access;
 use session::SessionId;
 use solver::{CacheMap, Op, OpContext, OpError};
 
+use super::origin::{Origin, Place};
 use crate::clients::Clients;
 use crate::{OperationError, Services, failure};
 
-/// An image found in a registry or in our own store.
+/// An image that was found.
 #[derive(Debug, Clone)]
 pub(crate) struct FoundImage {
     /// What the name points to: an index, or the manifest itself.
@@ -27,63 +26,52 @@ pub(crate) struct FoundImage {
     pub(crate) config: Raw<ImageConfig>,
 }
 
-/// Where and in whose name images are looked for.
+/// Where and in whose name an image is looked for.
 pub(crate) struct ImageFinder<'a> {
     pub(crate) services: &'a Services,
-    pub(crate) access: Access,
+    pub(crate) origin: &'a Origin,
     pub(crate) platform: Platform,
 }
 
 impl ImageFinder<'_> {
-    /// Finds the image that `reference` names. What is named by digest and here already is taken from
-    /// our own store, without asking anybody.
-    pub(crate) async fn find(&self, reference: &Reference) -> Result<FoundImage, OpError> {
-        let top = match reference.digest() {
+    /// Finds the image. What is named by digest and here already is taken from our own store, without
+    /// asking anybody.
+    pub(crate) async fn find(&self) -> Result<FoundImage, OpError> {
+        let (descriptor, bytes) = match self.origin.pinned() {
             Some(digest) if self.services.has_blob(&digest).await? => {
                 let bytes = self.services.read_blob(&digest).await?;
                 let media_type = media::detect(&bytes).unwrap_or_default();
                 (Descriptor::new(media_type, digest, bytes.len() as u64), Some(bytes))
             }
-            _ => {
-                let found = self.services.registry.resolve(reference, &self.access).await;
-                let found = found.map_err(failure)?;
-                (found.descriptor, found.manifest)
-            }
+            _ => self.origin.resolve().await?,
         };
-        let (descriptor, bytes) = top;
         let bytes = match bytes {
             Some(bytes) => {
                 self.services.keep_blob(&descriptor, bytes.clone()).await?;
                 bytes
             }
-            None => self.document(reference, &descriptor).await?,
+            None => self.document(&descriptor).await?,
         };
         let manifest = if media::is_index(&descriptor.media_type) {
-            let chosen = self.choose(reference, descriptor.digest, bytes)?;
-            self.document(reference, &chosen).await?
+            let chosen = self.choose(descriptor.digest, bytes)?;
+            self.document(&chosen).await?
         } else {
             bytes
         };
-        let wrong = |error: oci::DocumentError| {
-            let (name, what) = (reference.to_string(), error.to_string());
-            failure(OperationError::Image { name, what })
-        };
+        let wrong = |error: oci::DocumentError| self.damaged(&error);
         let manifest = Raw::<Manifest>::parse(manifest).map_err(wrong)?;
-        let config = self.blob(reference, &manifest.config).await?;
+        let config = self.blob(&manifest.config).await?;
         let config = Raw::<ImageConfig>::parse(config).map_err(wrong)?;
         Ok(FoundImage { top: descriptor.digest, manifest, config })
     }
 
-    fn choose(
-        &self,
-        name: &Reference,
-        digest: Digest,
-        bytes: Bytes,
-    ) -> Result<Descriptor, OpError> {
-        let index = Raw::<Index>::parse(bytes).map_err(|error| {
-            let (name, what) = (name.to_string(), error.to_string());
-            failure(OperationError::Image { name, what })
-        })?;
+    fn damaged(&self, error: &oci::DocumentError) -> OpError {
+        let (name, what) = (self.origin.to_string(), error.to_string());
+        failure(OperationError::Image { name, what })
+    }
+
+    fn choose(&self, digest: Digest, bytes: Bytes) -> Result<Descriptor, OpError> {
+        let index = Raw::<Index>::parse(bytes).map_err(|error| self.damaged(&error))?;
         self.platform.matcher().best(&index.manifests).cloned().ok_or_else(|| {
             let platforms = index.manifests.iter().filter_map(|one| one.platform.as_ref());
             let available = platforms.map(Platform::short).collect::<Vec<_>>().join(", ");
@@ -92,49 +80,29 @@ impl ImageFinder<'_> {
     }
 
     /// Returns a manifest or an index, from our own store if it is there.
-    async fn document(&self, name: &Reference, descriptor: &Descriptor) -> Result<Bytes, OpError> {
+    async fn document(&self, descriptor: &Descriptor) -> Result<Bytes, OpError> {
         if self.services.has_blob(&descriptor.digest).await? {
             return self.services.read_blob(&descriptor.digest).await;
         }
-        let bytes = self.services.registry.manifest(name, descriptor, &self.access).await;
-        let bytes = bytes.map_err(failure)?;
+        let bytes = self.origin.document(descriptor).await?;
         self.services.keep_blob(descriptor, bytes.clone()).await?;
         Ok(bytes)
     }
 
-    async fn blob(&self, name: &Reference, descriptor: &Descriptor) -> Result<Bytes, OpError> {
+    async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, OpError> {
         if !self.services.has_blob(&descriptor.digest).await? {
-            fetch(self.services, name, descriptor, &self.access, &|_| {}).await.map_err(failure)?;
+            let fetched = self.origin.fetch(self.services, descriptor, &|_| {}).await;
+            fetched.map_err(failure)?;
         }
         self.services.read_blob(&descriptor.digest).await
     }
-}
-
-/// Brings a blob from a registry into our own store; `progress` hears how many bytes have come.
-async fn fetch(
-    services: &Services,
-    name: &Reference,
-    blob: &Descriptor,
-    access: &Access,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), CacheError> {
-    let mut stream =
-        services.registry.blob(name, blob, access).await.map_err(CacheError::from_error)?;
-    let content = services.refs.content();
-    let mut ingest = content.ingest(Some(blob.digest), Some(blob.size)).await?;
-    while let Some(chunk) = stream.next().await {
-        ingest.write(chunk.map_err(CacheError::from_error)?).await?;
-        progress(ingest.received());
-    }
-    ingest.commit().await?;
-    Ok(())
 }
 
 /// The operation that brings in an image.
 #[derive(Debug)]
 pub(crate) struct ImageSource {
     services: Arc<Services>,
-    reference: Reference,
+    place: Place,
     platform: Platform,
     layer_limit: Option<usize>,
     checksum: Option<Digest>,
@@ -151,9 +119,9 @@ impl ImageSource {
         let wrong = |reason: String| {
             failure(OperationError::Source { identifier: source.identifier.clone(), reason })
         };
-        let reference =
-            Reference::parse(source.split().1).map_err(|error| wrong(error.to_string()))?;
-        let layer_limit = match source.attribute("image.layerlimit") {
+        let place = Place::parse(source).map_err(wrong)?;
+        let limit = source.attribute("image.layerlimit").or(source.attribute("oci.layerlimit"));
+        let layer_limit = match limit {
             None => None,
             Some(text) => {
                 let limit = text.parse::<usize>().ok().filter(|limit| *limit > 0);
@@ -170,22 +138,22 @@ impl ImageSource {
             _ => RecordKind::Regular,
         };
         let found = OnceLock::new();
-        Ok(Self { services, reference, platform, layer_limit, checksum, kind, found })
+        Ok(Self { services, place, platform, layer_limit, checksum, kind, found })
     }
 
     async fn find(&self, context: &OpContext) -> Result<&FoundImage, OpError> {
         if let Some(found) = self.found.get() {
             return Ok(found);
         }
-        let access = self.services.access(context);
+        let origin = self.place.origin(&self.services, context);
         let platform = self.platform.clone();
-        let finder = ImageFinder { services: &self.services, access, platform };
-        let found = finder.find(&self.reference).await?;
+        let finder = ImageFinder { services: &self.services, origin: &origin, platform };
+        let found = finder.find().await?;
         if let Some(expected) = self.checksum
             && found.manifest.digest() != expected
             && found.top != expected
         {
-            let (name, actual) = (self.reference.to_string(), found.manifest.digest());
+            let (name, actual) = (self.place.to_string(), found.manifest.digest());
             return Err(failure(OperationError::ImageChecksum { name, expected, actual }));
         }
         Ok(self.found.get_or_init(|| found))
@@ -199,7 +167,7 @@ impl ImageSource {
                 blobs.len(),
                 ids.len()
             );
-            let name = self.reference.to_string();
+            let name = self.place.to_string();
             return Err(failure(OperationError::Image { name, what }));
         }
         let layers = blobs.iter().zip(ids);
@@ -234,13 +202,12 @@ impl Op<ImmutableRef> for ImageSource {
     ) -> Result<Vec<ImmutableRef>, OpError> {
         let found = self.find(context).await?;
         let layers = self.layers(found)?;
-        let resolved = self.reference.with_digest(found.top);
+        let resolved = self.place.resolved(found.top);
         let now = SystemTime::now();
         context.status(whole(format!("resolve {resolved}"), now));
         let source: Arc<dyn LayerSource> = Arc::new(Puller {
             services: self.services.clone(),
-            reference: self.reference.clone(),
-            access: self.services.access(context),
+            origin: self.place.origin(&self.services, context),
             context: context.clone(),
         });
         let description = format!("pulled from {resolved}");
@@ -268,8 +235,7 @@ fn whole(id: String, now: SystemTime) -> Status {
 #[derive(Debug)]
 struct Puller {
     services: Arc<Services>,
-    reference: Reference,
-    access: Access,
+    origin: Origin,
     context: OpContext,
 }
 
@@ -313,7 +279,7 @@ impl LayerSource for Puller {
                 self.report(id.clone(), "", received, blob.size, started, false);
             }
         };
-        fetch(&self.services, &self.reference, blob, &self.access, &progress).await?;
+        self.origin.fetch(&self.services, blob, &progress).await?;
         self.report(id.clone(), "", blob.size, blob.size, started, true);
         Ok(())
     }

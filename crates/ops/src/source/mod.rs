@@ -4,3 +4,4 @@ pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod local;
+pub(crate) mod origin;

@@ -2,6 +2,7 @@
 
 mod content;
 mod copies;
+mod layouts;
 mod processes;
 mod repositories;
 mod server;

@@ -145,7 +145,10 @@ fn check_remote(remote: &str) -> Result<(), String> {
         return Err("its address is not one of a repository".to_owned());
     }
     let host = host(remote);
-    if host.is_empty() || host.starts_with('-') {
+    let known = |letter: char| letter.is_alphanumeric() || "-._:[]".contains(letter);
+    // `ext::program` has a host only if two colons may stand in one that is no address.
+    let double = host.contains("::") && !host.starts_with('[');
+    if host.is_empty() || host.starts_with('-') || !host.chars().all(known) || double {
         return Err(format!("`{host}` is not a host"));
     }
     match remote.split_once("://").map(|(scheme, _)| scheme) {
@@ -257,7 +260,7 @@ mod tests {
             ("git://h/a", &[("git.fullurl", "file:///etc")], "is not a host"),
             ("git://h/a", &[("git.fullurl", "file://h/etc")], "transport `file` is not allowed"),
             ("git://h/a", &[("git.fullurl", "ext::sh -c x")], "is not a host"),
-            ("git://h/a", &[("git.fullurl", "--x")], "is not one of a repository"),
+            ("git://h/a", &[("git.fullurl", "--x")], "is not a host"),
             ("git://h/a", &[("git.checksum", "xyz")], "expected hex commit hash"),
             ("git://h/a", &[("git.fetchbycommit", "true")], "requires a checksum"),
             ("git://h/a", &[("git.mtime", "never")], "`git.mtime`"),

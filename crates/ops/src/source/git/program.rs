@@ -37,7 +37,7 @@ const SETTINGS: [&str; 16] = [
 
 /// A call of `git` that failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// It could not be run.
     #[error(transparent)]
     Program(#[from] HostError),
