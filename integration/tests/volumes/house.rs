@@ -164,16 +164,16 @@ impl House {
         anyhow::bail!("volume `{id}` stays in use: {:#?}", self.owner.inspect(id)?)
     }
 
-    /// Makes a gate, if there is none of the name.
-    fn gate(&self, name: &str) -> anyhow::Result<()> {
+    /// Makes a gate, if there is none of the name; returns where the machine sees it.
+    pub(crate) fn gate(&self, name: &str) -> anyhow::Result<PathBuf> {
         let mut opened = self.opened.borrow_mut();
+        let path = self.gates.join(name);
         if !opened.contains_key(name) {
-            let path = self.gates.join(name);
             mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o666), 0)?;
             // Who opens a pipe for both never waits.
             opened.insert(name.to_owned(), OpenOptions::new().read(true).write(true).open(&path)?);
         }
-        Ok(())
+        Ok(path)
     }
 }
 

@@ -6,6 +6,7 @@ mod fresh;
 mod house;
 mod limits;
 mod names;
+mod processes;
 mod queue;
 mod sharing;
 mod warm;
