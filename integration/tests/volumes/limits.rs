@@ -79,3 +79,24 @@ fn nobody_waits_longer_than_the_policy_allows() -> anyhow::Result<()> {
     assert_eq!(house.run(&mount, "echo free")?, ["free"]);
     Ok(())
 }
+
+#[test]
+fn what_would_take_a_volume_over_its_quota_is_not_published() -> anyhow::Result<()> {
+    let rule =
+        |id: &str, quota: &str| format!("[[larder.volumes.policy]]\nid = \"{id}\"\n{quota}\n");
+    let config = rule("bytes", "quota = \"1MB\"") + &rule("files", "quota-inodes = 100");
+    let house = House::start(&config)?;
+    house.world.allow_log("over its quota: not published");
+    for (id, too_much) in [
+        ("bytes", "head -c 3000000 /dev/urandom > /c/big"),
+        ("files", "for i in $(seq 200); do echo $i > /c/$i; done"),
+    ] {
+        let mount = at_c(id, ",sharing=private");
+        house.run(&mount, "echo small > /c/file")?;
+        // The step itself has all it wrote; only nobody after it.
+        house.run(&mount, &format!("{too_much} && ls /c > /dev/null"))?;
+        assert_eq!(house.run(&mount, "ls /c && echo more >> /c/file")?, ["file"], "{id}");
+        assert_eq!(house.run(&mount, "cat /c/file")?, ["small", "more"], "{id} is of use still");
+    }
+    Ok(())
+}
