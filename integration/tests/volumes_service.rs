@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use integration::{Launch, Program, RunningBuild, World};
@@ -69,7 +70,7 @@ fn the_volumes_of_builds_are_listed_inspected_and_browsed() -> anyhow::Result<()
         2,
         "a link stays inside, and what is gone is gone: {browsed}"
     );
-    assert!(browsed.ends_with(" b\n"), "{browsed}");
+    assert!(browsed.ends_with(" b"), "{browsed}");
     let refused = larder(&world, &["browse", "go-build", "/../../etc"])?.run()?;
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
     Ok(())
@@ -97,7 +98,7 @@ fn an_owner_changes_volumes_while_the_daemon_runs() -> anyhow::Result<()> {
     ] {
         let refused = larder(&world, words)?.run()?;
         assert_eq!(refused.status.code(), Some(status), "{refused:?}");
-        assert!(refused.errors.contains(says), "{refused:?}");
+        assert!(refused.stderr.contains(says), "{refused:?}");
     }
     say(&world, &["rm", "v", "w"])?;
     assert!(rows(&say(&world, &["ls"])?).is_empty());
@@ -127,7 +128,7 @@ fn a_volume_in_use_says_by_whom_and_stays() -> anyhow::Result<()> {
     let holder = hold(&world, "id=v,sharing=locked", "echo mine > /c/f")?;
     let refused = larder(&world, &["rm", "v"])?.run()?;
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
-    assert!(refused.errors.contains("volume `default/v` is in use by step"), "{refused:?}");
+    assert!(refused.stderr.contains("volume `default/v` is in use by step"), "{refused:?}");
     let lease = inspect(&world, "v")?["leases"][0].clone();
     assert_eq!(lease["sharing"], "locked");
     assert!(lease["step"].as_str().is_some_and(|step| step.contains("echo mine")), "{lease}");
@@ -165,11 +166,11 @@ fn a_command_of_the_machine_takes_turns_with_builds() -> anyhow::Result<()> {
         Ok(program.arg(target.path()).env("T", target.path()).args(["--", "sh", "-c", script]))
     };
     build(&world, "id=v", "echo from the build > /c/f")?;
-    assert_eq!(run("shared", "cat $T/f")?.succeed()?, "from the build\n");
+    assert_eq!(run("shared", "cat $T/f")?.succeed()?, "from the build");
     let holder = hold(&world, "id=v,sharing=locked", "true")?;
     // The build goes on when the command says so, which waits for the build: so it must say it elsewhere.
     let waiter = run("locked", "cat $T/f; echo from the command > $T/f")?.spawn()?;
-    let said = waiter.errors.wait_for(Duration::from_secs(60), |line| line.contains("waiting"));
+    let said = waiter.stderr.wait_for(Duration::from_secs(60), |line| line.contains("waiting"));
     let said = said.context("the command says that it waits")?;
     assert!(said.contains("waiting for volume `default/v`, held by step `"), "{said}");
     let path = Program::new(world.settings.built("larder")?).arg("--root").arg(&root);
@@ -187,7 +188,7 @@ fn stock_clients_find_and_remove_a_volume_by_its_key_and_by_its_id() -> anyhow::
     let world = World::start()?;
     build(&world, "id=npm", "echo 1 > /c/f")?;
     build(&world, "id=npm,uid=5,mode=0700", "echo 2 > /c/g")?;
-    build(&world, "id=npm-other", "echo 1 > /c/f")?;
+    build(&world, "id=npm-other", "echo other > /c/f")?;
     let key = inspect(&world, "npm")?["key"].as_str().context("a key")?.to_owned();
     let by_id = "description~=^cache volume id=npm$".to_owned();
     for filter in [format!("id={key}"), format!("id~=^{}", &key[..12]), by_id.clone()] {
@@ -201,7 +202,8 @@ fn stock_clients_find_and_remove_a_volume_by_its_key_and_by_its_id() -> anyhow::
         |filter: &str| world.client.command(["prune", "--force", "--filter", filter]).succeed();
     say(&world, &["pin", "npm"])?;
     prune(&format!("id={key}"))?;
-    assert_eq!(rows(&say(&world, &["ls"])?).len(), 2, "a pinned volume stays");
+    let table = say(&world, &["ls"])?;
+    assert_eq!(rows(&table).len(), 2, "a pinned volume stays: {table}");
     say(&world, &["unpin", "npm"])?;
     assert!(prune(&by_id)?.contains(&key));
     let table = say(&world, &["ls"])?;

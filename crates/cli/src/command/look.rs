@@ -49,7 +49,7 @@ pub(super) async fn inspect(
         Format::Table => {
             let now = SystemTime::now();
             let parts: Vec<_> = records.iter().map(|one| output::volume(one, now)).collect();
-            output::lines(parts.join(&String::new()).into_iter())
+            output::lines(parts.join(&String::new()))
         }
     }
 }
