@@ -134,7 +134,10 @@ impl Unpacker<'_> {
         let path = self.place(OsStr::from_bytes(name))?;
         let header = entry.header().clone();
         let kind = header.entry_type();
-        let (mode, time) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?).unwrap_or(0));
+        let raw = header.as_old();
+        let mode = if is_blank(&raw.mode) { 0 } else { header.mode()? & 0o7777 };
+        let time = if is_blank(&raw.mtime) { 0 } else { header.mtime()? };
+        let time = i64::try_from(time).unwrap_or(0);
         if kind == EntryType::Directory {
             return self.directory(&path, &header, mode, time);
         }
@@ -211,9 +214,19 @@ impl Unpacker<'_> {
         let narrow = |id: u64| u32::try_from(id).map_err(io::Error::other);
         match self.owner {
             Some(owner) => Ok(owner),
-            None => Ok(Owner { uid: narrow(header.uid()?)?, gid: narrow(header.gid()?)? }),
+            None => {
+                let raw = header.as_old();
+                let uid = if is_blank(&raw.uid) { 0 } else { header.uid()? };
+                let gid = if is_blank(&raw.gid) { 0 } else { header.gid()? };
+                Ok(Owner { uid: narrow(uid)?, gid: narrow(gid)? })
+            }
         }
     }
+}
+
+/// Returns true for a number that its writer left out: it counts as zero.
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
 fn special(
@@ -236,6 +249,7 @@ fn special(
 mod tests {
     use std::fs;
     use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
 
     use lzma_rust2::XzOptions;
     use mount::HostPath;
@@ -298,6 +312,23 @@ mod tests {
             assert_eq!(fs::read(to.path().join("into/d/f")).unwrap(), b"hello");
             assert_eq!(fs::read(to.path().join("into/d/l")).unwrap(), b"hello");
         }
+    }
+
+    #[test]
+    fn numbers_that_are_left_out_are_zero() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("f").unwrap();
+        header.set_size(0);
+        let old = header.as_old_mut();
+        (old.uid, old.gid, old.mtime) = ([0; 8], [b' '; 8], [0; 12]);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append(&header, &b""[..]).unwrap();
+        let (to, done) = run(&builder.into_inner().unwrap());
+        assert!(done.unwrap());
+        let made = fs::metadata(to.path().join("into/f")).unwrap();
+        assert_eq!((made.uid(), made.gid(), made.mtime()), (0, 0, 0));
     }
 
     #[test]
