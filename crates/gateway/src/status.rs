@@ -2,6 +2,7 @@
 
 use bridge::BuildError;
 use prost::Message as _;
+use proto::rpc;
 use tonic::{Code, Status};
 
 use crate::wire;
@@ -17,6 +18,18 @@ pub fn of(error: BuildError) -> Status {
     Status::with_details(code, status.message, details.into())
 }
 
+/// Returns what went wrong with a call that ended with `status`, as the one who made it sees it.
+pub fn error(status: &Status) -> BuildError {
+    let whole = rpc::Status::decode(status.details()).ok();
+    // A status without details, or with somebody else's, says what it says in its message.
+    let whole = whole.filter(|whole| !whole.details.is_empty()).unwrap_or_else(|| rpc::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    });
+    wire::from_rpc(whole)
+}
+
 #[cfg(test)]
 mod tests {
     use bridge::{Detail, Kind};
@@ -30,6 +43,10 @@ mod tests {
         assert_eq!((status.code(), status.message()), (Code::Unknown, "no"));
         let whole = rpc::Status::decode(status.details()).unwrap();
         assert_eq!((whole.code, &*whole.message, whole.details.len()), (2, "no", 1));
-        assert!(of(BuildError::cancelled()).details().is_empty());
+        let again = error(&status);
+        assert_eq!((again.message(), again.details().len()), ("no", 1));
+        let plain = of(BuildError::cancelled());
+        assert!(plain.details().is_empty());
+        assert_eq!(error(&plain).kind(), Kind::Cancelled);
     }
 }

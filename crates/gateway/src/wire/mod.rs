@@ -2,19 +2,26 @@
 //!
 //! What comes in is checked here, once; what goes out cannot fail.
 
+mod asked;
+mod containers;
 mod errors;
 mod excerpts;
 mod questions;
 mod results;
 mod workers;
 
+pub use self::asked::{
+    file_stat, image_message, image_meta, range_message, silent, solve_message, source_message,
+    source_meta, warn_message,
+};
+pub use self::containers::{container, exec_message, exit, process};
 pub use self::errors::{code, from_rpc, to_rpc};
 pub use self::excerpts::{excerpt_from_wire, excerpt_to_wire};
 pub use self::questions::{
     directory, file_range, image_question, image_reference, source_answer, source_question, stat,
     to_solve, warning,
 };
-pub use self::results::{from_result, to_result};
+pub use self::results::{from_result, given_result, to_result};
 pub use self::workers::{brief, platform_from_wire, platform_to_wire, pong, worker};
 
 use bridge::{BuildError, Kind};

@@ -134,8 +134,8 @@ pub fn source_answer(meta: SourceMeta) -> gateway::ResolveSourceMetaResponse {
     gateway::ResolveSourceMetaResponse { source: Some(source), image, git, http }
 }
 
-const IMAGE: &str = "docker-image://";
-const LAYOUT: &str = "oci-layout://";
+pub(super) const IMAGE: &str = "docker-image://";
+pub(super) const LAYOUT: &str = "oci-layout://";
 
 /// Returns the older form of a question about an image.
 pub fn image_question(
@@ -189,8 +189,11 @@ mod tests {
 
     use bridge::ResolvedImage;
     use digests::Digest;
+    use oci::Platform;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::{file_stat, image_message, solve_message, source_message, source_meta};
 
     #[test]
     fn modes_are_those_of_go() {
@@ -308,5 +311,91 @@ mod tests {
             to_solve(gateway::SolveRequest { definition: Some(damaged), ..Default::default() })
                 .is_err()
         );
+    }
+
+    #[test]
+    fn what_is_asked_is_what_is_understood() {
+        let asked = SourceMetaRequest {
+            identifier: "oci-layout://a@sha256:x".to_owned(),
+            attributes: [("oci.store".to_owned(), "t".to_owned())].into(),
+            platform: Some(Platform::new("linux", "arm64")),
+            log_name: "looking".to_owned(),
+            mode: ResolveMode::Local,
+            with_config: true,
+        };
+        let newer = source_question(source_message(asked.clone())).unwrap();
+        let older = image_question(image_message(asked.clone()).unwrap()).unwrap();
+        for understood in [newer, older] {
+            assert_eq!(understood.identifier, asked.identifier);
+            assert_eq!(understood.attributes, asked.attributes);
+            assert_eq!(understood.platform, asked.platform);
+            assert_eq!((&*understood.log_name, understood.mode), ("looking", ResolveMode::Local));
+        }
+        let git = SourceMetaRequest { identifier: "git://x".to_owned(), ..asked };
+        assert!(image_message(git).is_none());
+    }
+
+    #[test]
+    fn answers_round_trip() {
+        let meta = SourceMeta {
+            identifier: "docker-image://a/b:c".to_owned(),
+            attributes: [("k".to_owned(), "v".to_owned())].into(),
+            image: Some(ResolvedImage {
+                digest: Digest::of("m"),
+                config: Bytes::from_static(b"{}"),
+            }),
+            commit: Some("abc".to_owned()),
+            file: Some((Digest::of("f"), "name".to_owned())),
+        };
+        let told = source_meta(source_answer(meta.clone())).unwrap();
+        assert_eq!((&told.identifier, &told.attributes), (&meta.identifier, &meta.attributes));
+        assert_eq!(told.image.unwrap().digest, Digest::of("m"));
+        assert_eq!((told.commit, told.file), (meta.commit, meta.file));
+    }
+
+    proptest! {
+        #[test]
+        fn files_round_trip(
+            kind in prop::sample::select(vec![4u32, 12, 6, 2, 1, 14, 10]),
+            bits in 0u32..0o10000,
+            nanoseconds in -1_000_000_000_000_000i64..1_000_000_000_000_000_000,
+            size in 0u64..1 << 40,
+        ) {
+            let kind = if kind == 14 { 0o100_000 } else { kind << 12 };
+            let age = Duration::from_nanos(nanoseconds.unsigned_abs());
+            let modified =
+                if nanoseconds < 0 { UNIX_EPOCH - age } else { UNIX_EPOCH + age };
+            let file = FileStat {
+                name: "x".to_owned(),
+                mode: kind | bits,
+                uid: 1,
+                gid: 2,
+                size,
+                modified,
+                link_target: "t".to_owned(),
+                device: (5, 6),
+            };
+            prop_assert_eq!(file_stat(stat(file.clone())), file);
+        }
+
+        #[test]
+        fn requests_round_trip(evaluate: bool, options in prop::collection::btree_map("[a-z]{1,4}", "[a-z]*", 0..4)) {
+            let asked = SolveRequest {
+                definition: None,
+                frontend: "f".to_owned(),
+                options,
+                inputs: [("i".to_owned(), llb::Definition::empty())].into(),
+                cache_imports: vec![CacheImport {
+                    kind: "registry".to_owned(),
+                    attributes: [("ref".to_owned(), "x".to_owned())].into(),
+                }],
+                evaluate,
+            };
+            let understood = to_solve(solve_message(asked.clone())).unwrap();
+            prop_assert_eq!(understood.options, asked.options);
+            prop_assert_eq!(understood.inputs, asked.inputs);
+            prop_assert_eq!(understood.cache_imports, asked.cache_imports);
+            prop_assert_eq!((understood.evaluate, understood.frontend), (evaluate, asked.frontend));
+        }
     }
 }

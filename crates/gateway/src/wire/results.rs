@@ -9,7 +9,7 @@ use bridge::{
 use proto::gateway;
 use proto::gateway::result::Result as Refs;
 
-use super::invalid;
+use super::{definition, invalid};
 
 /// Returns a result for a client. Old clients know references by their ids only.
 pub fn to_result(result: FrontendResult, with_definitions: bool) -> gateway::Result {
@@ -48,20 +48,39 @@ fn reference(solved: SolvedRef) -> gateway::Ref {
     }
 }
 
-/// Returns the result that a client gives back. References are known by their ids alone.
+/// Returns the result that a frontend gives back. References are known by their ids alone.
 pub fn from_result(wire: gateway::Result) -> Result<FrontendResult, BuildError> {
-    let solved = |id: String| SolvedRef { handle: RefHandle::new(id), ..SolvedRef::default() };
+    let known = |wire: gateway::Ref| {
+        Ok(SolvedRef { handle: RefHandle::new(wire.id), ..SolvedRef::default() })
+    };
+    result(wire, known)
+}
+
+/// Returns the result that a daemon gives out, with the graphs that it comes from.
+pub fn given_result(wire: gateway::Result) -> Result<FrontendResult, BuildError> {
+    let given = |wire: gateway::Ref| {
+        let definition = wire.def.map(definition).transpose()?;
+        Ok(SolvedRef { handle: RefHandle::new(wire.id), definition })
+    };
+    result(wire, given)
+}
+
+fn result(
+    wire: gateway::Result,
+    solved: impl Fn(gateway::Ref) -> Result<SolvedRef, BuildError>,
+) -> Result<FrontendResult, BuildError> {
+    let by_id = |id| gateway::Ref { id, def: None };
     let results = match wire.result {
         None => Results::None,
-        Some(Refs::Ref(one)) => Results::Single(solved(one.id)),
-        Some(Refs::RefDeprecated(id)) => Results::Single(solved(id)),
+        Some(Refs::Ref(one)) => Results::Single(solved(one)?),
+        Some(Refs::RefDeprecated(id)) => Results::Single(solved(by_id(id))?),
         Some(Refs::Refs(map)) => {
-            let refs = map.refs.into_iter().map(|(key, one)| (key, solved(one.id)));
-            Results::ByPlatform(refs.collect())
+            let refs = map.refs.into_iter().map(|(key, one)| Ok((key, solved(one)?)));
+            Results::ByPlatform(refs.collect::<Result<_, BuildError>>()?)
         }
         Some(Refs::RefsDeprecated(map)) => {
-            let refs = map.refs.into_iter().map(|(key, id)| (key, solved(id)));
-            Results::ByPlatform(refs.collect())
+            let refs = map.refs.into_iter().map(|(key, id)| Ok((key, solved(by_id(id))?)));
+            Results::ByPlatform(refs.collect::<Result<_, BuildError>>()?)
         }
     };
     let mut attestations = BTreeMap::new();
@@ -196,6 +215,10 @@ mod tests {
     #[test]
     fn a_reference_travels_with_its_graph() {
         let wire = to_result(result(Results::Single(solved("1"))), true);
+        let Results::Single(given) = given_result(wire.clone()).unwrap().results else {
+            panic!("one reference")
+        };
+        assert!(given.definition.is_some());
         let Some(Refs::Ref(reference)) = wire.result else { panic!("one reference") };
         assert!(reference.def.is_some());
     }
