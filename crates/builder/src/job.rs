@@ -175,7 +175,9 @@ impl JobBridge {
     async fn ask_source(&self, request: SourceMetaRequest) -> Result<SourceMeta, BuildError> {
         let platform = request.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         let identity = format!("{}{platform}", request.identifier);
-        if let Some(known) = self.sources.lock().get(&identity) {
+        // The line is the same for all who ask about a name; the answer depends on how they ask.
+        let question = format!("{identity}{:?}", request.attributes);
+        if let Some(known) = self.sources.lock().get(&question) {
             return Ok(known.clone());
         }
         let name = if request.log_name.is_empty() {
@@ -189,7 +191,7 @@ impl JobBridge {
         // Who asks next may want the configuration too.
         let request = SourceMetaRequest { with_config: true, ..request };
         let answer = line.end(self.environment.sources.resolve(sessions, &request).await)?;
-        Ok(self.sources.lock().entry(identity).or_insert(answer).clone())
+        Ok(self.sources.lock().entry(question).or_insert(answer).clone())
     }
 }
 
