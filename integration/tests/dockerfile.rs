@@ -36,6 +36,15 @@ fn fails(world: &World, dockerfile: &str) -> anyhow::Result<Build> {
 }
 
 #[test]
+fn the_usual_syntax_line_is_understood() -> anyhow::Result<()> {
+    let world = World::start()?;
+    build(&world, "# syntax=docker/dockerfile:1\nFROM {busybox}\nRUN true\n")?;
+    let other = fails(&world, "# syntax=docker/dockerfile:99\nFROM {busybox}\n")?;
+    assert!(other.output.contains("unsupported frontend"), "{}", other.output);
+    Ok(())
+}
+
+#[test]
 fn instructions_of_the_configuration_are_in_the_image() -> anyhow::Result<()> {
     let world = World::start()?;
     let image = image(

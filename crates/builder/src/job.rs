@@ -13,6 +13,7 @@ use bytes::Bytes;
 use cache::{ImmutableRef, Refs};
 use llb::Definition;
 use mount::RootDir;
+use oci::Reference;
 use parking_lot::Mutex;
 use progress::{Event, Feed, ProgressSink as _, Warning};
 use rand::Rng as _;
@@ -142,7 +143,11 @@ impl JobBridge {
         name: &str,
         request: FrontendRequest,
     ) -> Result<FrontendResult, BuildError> {
-        let frontend = self.environment.frontends.get(name).cloned().ok_or_else(|| {
+        let frontends = &self.environment.frontends;
+        let source = request.options.get("source").map(String::as_str).unwrap_or_default();
+        let ours = !frontends.contains_key(name) && name == GATEWAY && is_ours(source);
+        let name = if ours { DOCKERFILE } else { name };
+        let frontend = frontends.get(name).cloned().ok_or_else(|| {
             BuildError::new(Kind::InvalidRequest, format!("unsupported frontend: {name}"))
         })?;
         frontend.run(Arc::new(Shared(self.clone())), request).await
@@ -193,6 +198,20 @@ impl JobBridge {
         let answer = line.end(self.environment.sources.resolve(sessions, &request).await)?;
         Ok(self.sources.lock().entry(question).or_insert(answer).clone())
     }
+}
+
+/// The frontend that runs others, from images.
+const GATEWAY: &str = "gateway.v0";
+/// The frontend that understands Dockerfiles.
+const DOCKERFILE: &str = "dockerfile.v0";
+
+/// Returns true for the names by which Dockerfiles ask for the usual frontend, the stable one of any
+/// minor version: ours understands what that one does.
+fn is_ours(source: &str) -> bool {
+    let Ok(reference) = Reference::parse(source) else { return false };
+    let tag = reference.tag().unwrap_or_default();
+    let stable = tag == "latest" || tag == "1" || tag.starts_with("1.") || tag.starts_with("1-");
+    source == DOCKERFILE || (reference.name() == "docker.io/docker/dockerfile" && stable)
 }
 
 /// Returns a text that no other handle or job has.
@@ -257,5 +276,32 @@ impl Bridge for Shared {
 
     fn session(&self) -> String {
         self.0.session.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_frontend_is_ours_and_no_other() {
+        for source in [
+            "docker/dockerfile:1",
+            "docker.io/docker/dockerfile:1.7",
+            "docker/dockerfile",
+            "docker/dockerfile:1-labs",
+            "dockerfile.v0",
+        ] {
+            assert!(is_ours(source), "{source}");
+        }
+        for source in [
+            "docker/dockerfile:2",
+            "other/dockerfile:1",
+            "example.com/docker/dockerfile:1",
+            "",
+            "A b",
+        ] {
+            assert!(!is_ours(source), "{source}");
+        }
     }
 }

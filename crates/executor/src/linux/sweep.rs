@@ -47,6 +47,8 @@ fn remove_family(directory: &Path) {
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir())
             && let Err(error) = remove_group(&entry.path())
+            // It went by itself, with the last of its processes.
+            && error.kind() != io::ErrorKind::NotFound
         {
             let path = entry.path();
             tracing::warn!(path = %path.display(), %error, "cannot remove a left-over cgroup");
