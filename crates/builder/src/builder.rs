@@ -223,7 +223,6 @@ impl Builder {
         let facts = result::Facts {
             request,
             frontend: &frontend,
-            bridge,
             started: begun.record.created,
             workers: &self.0.environment.workers,
         };

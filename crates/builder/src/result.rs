@@ -45,7 +45,6 @@ pub(crate) async fn evaluate(
 pub(crate) struct Facts<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) frontend: &'a FrontendResult,
-    pub(crate) bridge: &'a Arc<JobBridge>,
     pub(crate) started: SystemTime,
     pub(crate) workers: &'a [WorkerInfo],
 }
@@ -119,7 +118,6 @@ pub(crate) fn assemble(
             ExportRefs::Single(result, single)
         }
     };
-    let _ = facts.bridge;
     Ok(export)
 }
 
