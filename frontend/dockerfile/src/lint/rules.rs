@@ -7,7 +7,8 @@ pub(crate) struct Rule {
     pub(crate) name: &'static str,
     /// What it asks for.
     pub(crate) description: &'static str,
-    /// Where to read more; may be empty.
+    /// Where to read more; may be empty. The pages of our own rules are in this repository, and named by their path
+    /// in it.
     pub(crate) url: &'static str,
     /// Whether it is being tried out: then it has to be asked for.
     pub(crate) experimental: bool,
@@ -179,45 +180,48 @@ pub(crate) static EXPOSE_INVALID_FORMAT: Rule = Rule::new(
 /// The rule `CacheSharingUnsafe`.
 pub(crate) static CACHE_SHARING_UNSAFE: Rule = Rule::new(
     "CacheSharingUnsafe",
-    "",
+    "docs/rules/cache-sharing-unsafe.md",
     "A tool that does not lock its cache should not share it with concurrent builds",
 );
 
 /// The rule `CacheCleanedByApt`.
 pub(crate) static CACHE_CLEANED_BY_APT: Rule = Rule::new(
     "CacheCleanedByApt",
-    "",
+    "docs/rules/cache-cleaned-by-apt.md",
     "Base images of Debian and Ubuntu make apt empty its cache after each run",
 );
 
 /// The rule `CacheDefeated`.
 pub(crate) static CACHE_DEFEATED: Rule = Rule::new(
     "CacheDefeated",
-    "",
+    "docs/rules/cache-defeated.md",
     "A command should not empty or bypass the cache that is mounted for it",
 );
 
 /// The rule `CacheTargetUnused`.
-pub(crate) static CACHE_TARGET_UNUSED: Rule =
-    Rule::new("CacheTargetUnused", "", "A cache should be mounted where the tool writes to");
+pub(crate) static CACHE_TARGET_UNUSED: Rule = Rule::new(
+    "CacheTargetUnused",
+    "docs/rules/cache-target-unused.md",
+    "A cache should be mounted where the tool writes to",
+);
 
 /// The rule `CacheOptionsDiffer`.
 pub(crate) static CACHE_OPTIONS_DIFFER: Rule = Rule::new(
     "CacheOptionsDiffer",
-    "",
+    "docs/rules/cache-options-differ.md",
     "One cache should be mounted with the same options everywhere",
 );
 
 /// The rule `CacheNotMounted`.
 pub(crate) static CACHE_NOT_MOUNTED: Rule = Rule::new(
     "CacheNotMounted",
-    "",
+    "docs/rules/cache-not-mounted.md",
     "What one command puts into a cache is not there for a command that does not mount it",
 );
 
 /// The rule `CachePlatformMixed`.
 pub(crate) static CACHE_PLATFORM_MIXED: Rule = Rule::new(
     "CachePlatformMixed",
-    "",
+    "docs/rules/cache-platform-mixed.md",
     "In a build for several platforms the id of a cache should have the platform in it",
 );

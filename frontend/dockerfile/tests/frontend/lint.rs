@@ -196,3 +196,55 @@ async fn rules_about_caches_find_what_they_are_for() {
         assert_eq!(warnings(build(&skipped)).await, Vec::<String>::new(), "{skipped}");
     }
 }
+
+/// The pages about our own rules, by rule.
+const PAGES: [(&str, &str); 7] = [
+    ("CacheSharingUnsafe", include_str!("../../../../docs/rules/cache-sharing-unsafe.md")),
+    ("CacheCleanedByApt", include_str!("../../../../docs/rules/cache-cleaned-by-apt.md")),
+    ("CacheDefeated", include_str!("../../../../docs/rules/cache-defeated.md")),
+    ("CacheTargetUnused", include_str!("../../../../docs/rules/cache-target-unused.md")),
+    ("CacheOptionsDiffer", include_str!("../../../../docs/rules/cache-options-differ.md")),
+    ("CacheNotMounted", include_str!("../../../../docs/rules/cache-not-mounted.md")),
+    ("CachePlatformMixed", include_str!("../../../../docs/rules/cache-platform-mixed.md")),
+];
+
+/// Returns what the frontend says about the example under a heading of a page.
+async fn warnings_of_example(page: &str, heading: &str) -> Vec<bridge::Warning> {
+    let section = page.split(heading).nth(1).unwrap();
+    let example = section.split("```dockerfile\n").nth(1).unwrap().split("```").next().unwrap();
+    let platforms =
+        if heading_names_platforms(page) { "linux/amd64,linux/arm64" } else { "linux/amd64" };
+    let base = if example.starts_with("FROM") { "" } else { "FROM alpine\n" };
+    let fake = Fake::new(&format!("{base}{example}"))
+        .image("docker.io/library/debian:bookworm", DEBIAN)
+        .option("platform", platforms);
+    fake.run().await.1.warnings
+}
+
+fn heading_names_platforms(page: &str) -> bool {
+    page.contains("(with `--platform linux/amd64,linux/arm64`)")
+}
+
+/// A configuration as a distribution's images have it.
+const DEBIAN: &str = r#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"x"}]}"#;
+
+#[tokio::test]
+async fn the_examples_of_each_page_are_what_the_page_says() {
+    for (rule, page) in PAGES {
+        assert!(page.starts_with(&format!("# {rule}\n")), "{rule}");
+        let of_rule = |warning: &&bridge::Warning| warning.short.starts_with(rule);
+        let found = warnings_of_example(page, "## Finds").await;
+        let found: Vec<_> = found.iter().filter(of_rule).collect();
+        let quoted = page.lines().find_map(|line| line.strip_prefix("> ")).unwrap();
+        let said = |short: &str| short.contains(&format!("{rule}: {quoted} (line "));
+        assert!(found.iter().any(|warning| said(&warning.short)), "{rule}: {found:?}");
+        for warning in found {
+            let name = warning.url.strip_prefix("docs/rules/").unwrap();
+            let place = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rules");
+            assert!(std::path::Path::new(place).join(name).is_file(), "{rule}: {name}");
+        }
+        let content = warnings_of_example(page, "## Is content with").await;
+        let content: Vec<_> = content.iter().filter(of_rule).collect();
+        assert!(content.is_empty(), "{rule}: {content:?}");
+    }
+}
