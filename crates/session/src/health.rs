@@ -1,8 +1,9 @@
-//! Finding out that a client is gone although its connection looks open.
+//! Finding out that a client is there, and that it is gone although its connection looks open.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -38,13 +39,17 @@ impl HealthPolicy {
     }
 }
 
-/// Asks the client again and again; returns when it is to be given up.
-pub(crate) async fn watch(id: SessionId, channel: Channel, policy: HealthPolicy) {
+/// Asks the client again and again; sets `heard` when it has answered, and returns when it is to be given up.
+pub(crate) async fn watch(
+    id: SessionId,
+    channel: Channel,
+    policy: HealthPolicy,
+    heard: CancellationToken,
+) {
     let mut client = HealthClient::with_origin(channel, ORIGIN.clone());
     let mut missing = 0;
     let mut last = Duration::ZERO;
     loop {
-        tokio::time::sleep(policy.interval).await;
         let patience = policy.patience.max(last.mul_f64(1.5));
         let begun = Instant::now();
         let request = HealthCheckRequest { service: String::new() };
@@ -56,10 +61,14 @@ pub(crate) async fn watch(id: SessionId, channel: Channel, policy: HealthPolicy)
             Ok(Err(status)) if status.code() == Code::Unimplemented => 0,
             Ok(Err(_)) | Err(_) => missing + 1,
         };
+        if missing == 0 {
+            heard.cancel();
+        }
         if missing >= policy.failures {
             tracing::warn!(session.id = %id, "session dropped: the client does not answer");
             return;
         }
+        tokio::time::sleep(policy.interval).await;
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Channel;
 use crate::{SessionError, SessionId};
+
+/// How long a client may take to hear us before nobody waits for that any more.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// A client that serves us its files, secrets and keys. Clones share one connection.
 ///
@@ -21,7 +25,16 @@ struct Inner {
     /// In lower case: clients and daemons differ in how they spell a method.
     methods: HashSet<String>,
     channel: Channel,
-    ended: CancellationToken,
+    life: Life,
+}
+
+/// What has happened in a session's life, for those who wait for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    /// Set once the client has answered us.
+    pub(crate) heard: CancellationToken,
+    /// Set once the client has left.
+    pub(crate) ended: CancellationToken,
 }
 
 impl Session {
@@ -30,10 +43,10 @@ impl Session {
         shared_key: String,
         methods: &[String],
         channel: Channel,
-        ended: CancellationToken,
+        life: Life,
     ) -> Self {
         let methods = methods.iter().map(|method| method.to_ascii_lowercase()).collect();
-        Self(Arc::new(Inner { id, shared_key, methods, channel, ended }))
+        Self(Arc::new(Inner { id, shared_key, methods, channel, life }))
     }
 
     /// Returns the id the client chose.
@@ -55,12 +68,24 @@ impl Session {
 
     /// Waits until the client has left; returns at once if it already has.
     pub async fn closed(&self) {
-        self.0.ended.cancelled().await;
+        self.0.life.ended.cancelled().await;
+    }
+
+    /// Waits until the client has heard us, as its first answer shows, or has left; but not for long.
+    ///
+    /// A client that leaves before it has read our greeting trips over it, and says so to its user.
+    pub async fn heard(&self) {
+        let Life { heard, ended } = &self.0.life;
+        tokio::select! {
+            () = heard.cancelled() => {}
+            () = ended.cancelled() => {}
+            () = tokio::time::sleep(HEARING) => {}
+        }
     }
 
     /// Returns true once the client has left.
     pub fn is_closed(&self) -> bool {
-        self.0.ended.is_cancelled()
+        self.0.life.ended.is_cancelled()
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -68,7 +93,7 @@ impl Session {
     }
 
     pub(crate) fn ended(&self) -> &CancellationToken {
-        &self.0.ended
+        &self.0.life.ended
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {

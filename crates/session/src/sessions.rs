@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::HealthPolicy;
+use crate::session::Life;
 use crate::{Session, SessionError, SessionId, connection, health};
 
 /// How long a lookup waits for a client that was announced but is not there yet.
@@ -75,8 +76,9 @@ impl Sessions {
             .await
             .map_err(|source| SessionError::Handshake { id: id.clone(), source })?;
         let policy = HealthPolicy::new(health_interval);
-        let checks = health::watch(id.clone(), channel.clone(), policy);
-        let session = Session::new(id.clone(), shared_key, &methods, channel, ended.clone());
+        let life = Life { heard: CancellationToken::new(), ended: ended.clone() };
+        let checks = health::watch(id.clone(), channel.clone(), policy, life.heard.clone());
+        let session = Session::new(id.clone(), shared_key, &methods, channel, life);
         let driver = tasks::spawn("session", drive(id.clone(), connection, checks, ended));
         self.0.live.insert(id.clone(), session.clone());
         self.0.arrivals.send_replace(());

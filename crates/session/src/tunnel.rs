@@ -18,7 +18,9 @@ const MESSAGE_SIZE: usize = 64 << 10;
 /// The pipe inside a session's stream: reads the messages that came in, writes messages to go out.
 ///
 /// Where one message ends means nothing. There is no task behind it: a full outgoing channel holds
-/// up the writer. Shutting down the write side, or dropping the tunnel, closes that channel.
+/// up the writer. Shutting down the write side, or dropping the tunnel, closes that channel. So does
+/// the end of what comes in: a client that has said its last does not listen any more, and the usual
+/// one takes what comes then for frames that it is not.
 pub struct Tunnel {
     inbound: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
     outbound: PollSender<Bytes>,
@@ -42,7 +44,13 @@ impl AsyncRead for Tunnel {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inbound).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inbound).poll_read(context, buffer);
+        let nothing = buffer.filled().len() == before && buffer.remaining() > 0;
+        if nothing && matches!(read, Poll::Ready(Ok(()))) {
+            self.outbound.close();
+        }
+        read
     }
 }
 
@@ -126,6 +134,16 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
+    #[tokio::test]
+    async fn who_has_said_its_last_is_told_nothing_more() {
+        let (mut tunnel, mut receiver) = tunnel_of(vec![b"last words".to_vec()]);
+        let mut read = Vec::new();
+        tunnel.read_to_end(&mut read).await.unwrap();
+        let error = tunnel.write_all(b"farewell").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert!(receiver.recv().await.is_none());
+    }
+
     proptest! {
         #[test]
         fn bytes_pass_whatever_the_chunks(
@@ -136,11 +154,11 @@ mod tests {
             runtime.block_on(async {
                 let expected: Vec<u8> = chunks.concat();
                 let (mut tunnel, mut receiver) = tunnel_of(chunks);
+                let sent: Vec<u8> = (0..write).map(|i| i as u8).collect();
+                tunnel.write_all(&sent).await.unwrap();
                 let mut read = Vec::new();
                 tunnel.read_to_end(&mut read).await.unwrap();
                 prop_assert_eq!(read, expected);
-                let sent: Vec<u8> = (0..write).map(|i| i as u8).collect();
-                tunnel.write_all(&sent).await.unwrap();
                 drop(tunnel);
                 let mut received = Vec::new();
                 while let Some(message) = receiver.recv().await {

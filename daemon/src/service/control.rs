@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use ::bridge::BuildError;
+use ::session::SessionId;
 use builder::{HistoryEvent, HistoryRecord};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -86,8 +87,15 @@ impl Control for ControlService {
     ) -> Result<Response<SolveResponse>, Status> {
         // Held until the build has ended, also when the client leaves and this call is dropped.
         let _pass = self.services.gate.enter().map_err(status::of)?;
-        let request = wire::build_request(request.into_inner()).map_err(status::of)?;
-        let exporter_response = self.services.builder.build(request).await.map_err(status::of)?;
+        let request = request.into_inner();
+        let session = SessionId::new(&request.session).ok();
+        let request = wire::build_request(request).map_err(status::of)?;
+        let built = self.services.builder.build(request).await;
+        // The client leaves when it has this answer, which may be before it has read a word of its session.
+        if let Some(session) = session.and_then(|id| self.services.sessions.find(&id)) {
+            session.heard().await;
+        }
+        let exporter_response = built.map_err(status::of)?;
         Ok(Response::new(SolveResponse { exporter_response }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use ::session::{SessionGuard, Sessions, Tunnel};
 use bytes::Bytes;
@@ -17,11 +17,11 @@ use crate::{status, wire};
 const BACKLOG: usize = 16;
 
 /// What we say to the client. While it lasts, the session does; it ends when the client has said its
-/// last.
+/// last, and what is still waiting to be said then is not said.
 #[derive(Debug)]
 pub(crate) struct SessionStream {
     outbound: mpsc::Receiver<Bytes>,
-    _guard: SessionGuard,
+    guard: SessionGuard,
 }
 
 /// Opens a client's session.
@@ -37,13 +37,15 @@ pub(super) async fn open(
     let (sender, outbound) = mpsc::channel(BACKLOG);
     let opened = sessions.register(registration, Tunnel::new(inbound, sender)).await;
     let guard = opened.map_err(|error| Status::unavailable(error.to_string()))?;
-    Ok(SessionStream { outbound, _guard: guard })
+    Ok(SessionStream { outbound, guard })
 }
 
 impl Stream for SessionStream {
     type Item = Result<BytesMessage, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.outbound.poll_recv(context).map(|data| data.map(|data| Ok(BytesMessage { data })))
+        let data = ready!(self.outbound.poll_recv(context));
+        let heard = data.filter(|_| !self.guard.session().is_closed());
+        Poll::Ready(heard.map(|data| Ok(BytesMessage { data })))
     }
 }

@@ -185,6 +185,21 @@ async fn large_messages_are_taken() {
     build.abort();
 }
 
+/// The length of what an HTTP/2 connection begins with, and the kinds of frames that end and begin it.
+const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+fn kinds_of_frames(mut bytes: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let [a, b, c, kind, ..] = *bytes {
+        kinds.push(kind);
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        bytes = bytes.get(9 + length..).unwrap_or_default();
+    }
+    kinds
+}
+
 #[tokio::test]
 async fn a_session_ends_well_when_its_client_has_said_its_last() {
     let daemon = Start::default().on_unix().ready();
@@ -197,7 +212,13 @@ async fn a_session_ends_well_when_its_client_has_said_its_last() {
     let greeting: BytesMessage = answers.message().await.unwrap().unwrap();
     assert!(greeting.data.starts_with(b"PRI * HTTP/2.0"));
     drop(sender);
-    while answers.message().await.unwrap().is_some() {}
+    let mut said = greeting.data[PREFACE..].to_vec();
+    while let Some(more) = answers.message().await.unwrap() {
+        said.extend_from_slice(&more.data);
+    }
+    let kinds = kinds_of_frames(&said);
+    assert_eq!(kinds.first(), Some(&SETTINGS));
+    assert!(!kinds.contains(&GOAWAY), "who has said its last does not listen any more: {kinds:?}");
     let unnamed = control.session(tokio_stream::empty()).await.unwrap_err();
     assert!(unnamed.message().contains("x-docker-expose-session-uuid"));
 }

@@ -1,12 +1,20 @@
 //! Finding sessions, and losing them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use session::testing::FakeClient;
 use session::{Registration, SessionError, SessionGroup, SessionId, Sessions, Tunnel};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 fn id(text: &str) -> SessionId {
     SessionId::new(text).unwrap()
+}
+
+fn registration(text: &str) -> Registration {
+    let (shared_key, methods) = (String::new(), Vec::new());
+    Registration { id: id(text), shared_key, methods, health_interval: None }
 }
 
 #[tokio::test]
@@ -61,12 +69,7 @@ async fn the_end_of_the_stream_ends_the_session_and_what_runs_in_it() {
     let (to_client, mut at_client) = mpsc::channel::<Bytes>(16);
     let inbound =
         tokio_stream::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(at_daemon), Ok);
-    let registration = Registration {
-        id: id("s"),
-        shared_key: String::new(),
-        methods: Vec::new(),
-        health_interval: None,
-    };
+    let registration = registration("s");
     let guard = sessions.register(registration, Tunnel::new(inbound, to_client)).await.unwrap();
     let preface = at_client.recv().await.unwrap();
     assert!(preface.starts_with(b"PRI * HTTP/2.0"), "{preface:?}");
@@ -95,16 +98,29 @@ async fn a_client_that_does_not_answer_is_dropped() {
     let (to_client, mut at_client) = mpsc::channel::<Bytes>(1024);
     let inbound =
         tokio_stream::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(at_daemon), Ok);
-    let registration = Registration {
-        id: id("s"),
-        shared_key: String::new(),
-        methods: Vec::new(),
-        health_interval: None,
-    };
+    let registration = registration("s");
     let guard = sessions.register(registration, Tunnel::new(inbound, to_client)).await.unwrap();
     guard.closed().await;
     assert!(sessions.find(&id("s")).is_none());
     while at_client.recv().await.is_some() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_answered_was_heard_and_others_are_waited_for_a_moment() {
+    let sessions = Sessions::new();
+    let client = FakeClient::new().connect(&sessions, "s").await.unwrap();
+    let begin = Instant::now();
+    client.session().heard().await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+
+    let (_to_daemon, at_daemon) = mpsc::channel::<Bytes>(16);
+    let (to_client, mut _at_client) = mpsc::channel::<Bytes>(1024);
+    let inbound =
+        tokio_stream::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(at_daemon), Ok);
+    let registration = registration("mute");
+    let mute = sessions.register(registration, Tunnel::new(inbound, to_client)).await.unwrap();
+    mute.session().heard().await;
+    assert_eq!(begin.elapsed(), Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
