@@ -15,9 +15,11 @@ fn run(world: &World, options: &str, command: &str) -> anyhow::Result<Vec<String
     Ok(build.step("--mount=type=cache")?.lines.clone())
 }
 
-/// Starts a step that goes on until a file `/c/go` comes, after it said that it runs.
+/// Starts a step that goes on until a file `/c/go` comes, after it said that it runs: in words that its
+/// name does not have.
 fn hold(world: &World, options: &str, command: &str) -> anyhow::Result<RunningBuild> {
-    let command = format!("{command}; echo now holding; until [ -e /c/go ]; do usleep 1000; done");
+    let command =
+        format!("{command}; echo now 'hold'ing; until [ -e /c/go ]; do usleep 1000; done");
     let project = world.project(&step(options, &command))?;
     let build = world.build(&project).spawn()?;
     build.wait_for(" now holding")?;

@@ -1,8 +1,7 @@
 //! Steps that fail, are killed or cut off: what of their writes stays, and that nobody is held up.
 
+use integration::house::{GOT, House, at_c};
 use rustix::process::Signal;
-
-use crate::house::{GOT, House, at_c};
 
 /// A daemon that throws away what failed steps wrote to volumes named so.
 const DISCARD: &str = "[[larder.volumes.policy]]\nid = \"discard-*\"\non-failure = \"discard\"\n";
@@ -47,6 +46,21 @@ fn what_a_cancelled_step_wrote_is_gone_and_the_next_one_begins() -> anyhow::Resu
         assert_eq!(said.last().map(String::as_str), Some("good"), "{said:#?}");
         house.wait_until_unused(&id)?;
         assert_eq!(house.run(&at_c(&id, READONLY), "ls /c")?, ["good"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_step_wrote_that_was_killed_from_outside_is_gone() -> anyhow::Result<()> {
+    let house = House::start("")?;
+    for sharing in ["private", "locked"] {
+        house.run(&at_c(sharing, ",sharing=private"), "touch /c/good")?;
+        let mount = at_c(sharing, &format!(",sharing={sharing}"));
+        let step = house.hold(sharing, &mount, ["touch /c/bad", "true"])?;
+        house.kill_step_at(sharing)?;
+        step.fail()?.assert_shows("exit code: 137");
+        assert_eq!(house.run(&at_c(sharing, READONLY), "ls /c")?, ["good"], "{sharing}");
+        assert_eq!(house.run(&mount, "ls /c && touch /c/more")?, ["good"], "{sharing}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Builds without cache: they begin with empty volumes of their own, and empty nobody else's.
 
-use crate::house::{House, WAITING, at_c};
+use integration::house::{House, WAITING, at_c};
 
 /// Returns the last lines that a step of a running build said.
 fn ends_with(said: &[String], wanted: &[&str]) -> bool {

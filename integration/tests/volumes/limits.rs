@@ -1,6 +1,6 @@
 //! What volumes take, shown and removed by the usual client, and the limits that policies set.
 
-use crate::house::{House, at_c};
+use integration::house::{House, at_c};
 
 #[test]
 fn sizes_are_those_of_du_for_plain_and_versioned_volumes() -> anyhow::Result<()> {

@@ -3,7 +3,6 @@
 
 mod failure;
 mod fresh;
-mod house;
 mod limits;
 mod names;
 mod processes;

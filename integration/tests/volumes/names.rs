@@ -1,6 +1,6 @@
 //! What a volume is called, and what is not part of it.
 
-use crate::house::{House, at_c};
+use integration::house::{House, at_c};
 
 #[test]
 fn owner_and_mode_find_the_cache_warm_also_in_a_fork() -> anyhow::Result<()> {

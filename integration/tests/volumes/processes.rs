@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use integration::house::{GOT, House, WAITING, at_c};
 use integration::{Buildx, Daemon, Launch, Program, Settings};
 use tempfile::TempDir;
-
-use crate::house::{GOT, House, WAITING, at_c};
 
 /// A command that says nothing for this long hangs.
 const HANGS: Duration = Duration::from_secs(120);

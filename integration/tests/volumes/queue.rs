@@ -1,8 +1,7 @@
 //! `locked`: one at a time, in the order of coming, and told to those who wait.
 
+use integration::house::{GOT, HOLDING, House, WAITING, at_c};
 use rustix::process::Signal;
-
-use crate::house::{GOT, House, WAITING, at_c};
 
 const LOCKED: &str = ",sharing=locked";
 
@@ -23,7 +22,7 @@ fn who_waits_is_told_for_what_for_whom_how_long_and_where_in_the_queue() -> anyh
     third.build.wait_for("1 step is ahead in the queue")?;
 
     house.open("a")?;
-    second.build.wait_for(" now holding")?;
+    second.build.wait_for(HOLDING)?;
     // The place of the third is told anew, and by whom the volume is held now.
     third.build.wait_for("; next in the queue")?;
     house.open("b")?;

@@ -1,6 +1,6 @@
 //! How holders of one volume go together: each row of the table, alone and beside the others.
 
-use crate::house::{House, WAITING, at_c};
+use integration::house::{HOLDING, House, WAITING, at_c};
 
 const SHARED: &str = ",sharing=shared";
 const LOCKED: &str = ",sharing=locked";
@@ -40,7 +40,7 @@ fn shared_joins_a_live_tree_and_waits_for_who_has_it_alone() -> anyhow::Result<(
         let second = second.succeed()?;
         assert!(!second.output.contains(WAITING), "{}", second.output);
         assert!(second.step("] RUN")?.lines.starts_with(&["base", "first"].map(Into::into)));
-        alone.build.wait_for(" now holding")?;
+        alone.build.wait_for(HOLDING)?;
         // Who comes now waits, and then has the tree: it is never an empty one.
         let late = house.begin(&at_c(id, SHARED), "ls /c")?;
         late.build.wait_for(WAITING)?;
@@ -148,7 +148,7 @@ fn every_way_of_sharing_goes_together_on_one_volume() -> anyhow::Result<()> {
     assert_eq!(fork.step("] RUN")?.lines, ["file", "fork", "now holding"]);
     house.open("alone")?;
     alone.succeed()?;
-    joined.build.wait_for(" now holding")?;
+    joined.build.wait_for(HOLDING)?;
     house.run(&at_c("v", SHARED), "touch /c/shared")?;
     house.open("joined")?;
     let joined = joined.succeed()?;
