@@ -26,7 +26,7 @@ pub fn is_known(id: &str) -> bool {
 }
 
 /// What a frontend may ask of the bridge, in order of the names.
-pub const FRONTEND: [Capability; 27] = [
+pub const FRONTEND: [Capability; 25] = [
     current("frontend.caps"),
     current("frontend.inputs"),
     current("gateway.evaluate"),
@@ -51,8 +51,6 @@ pub const FRONTEND: [Capability; 27] = [
     current("solve.base"),
     deprecated("solve.inlinereturn"),
     current("source.metaresolver"),
-    current("source.metaresolver.http.checksumrequest"),
-    current("source.metaresolver.image.attestations"),
     current("statfile"),
 ];
 

@@ -103,6 +103,10 @@ pub fn source_question(
         let text = "attestations of images cannot be resolved yet";
         return Err(BuildError::new(Kind::Unsupported, text));
     }
+    if wire.http.is_some_and(|http| http.checksum_request.is_some()) {
+        let text = "checksums of files with a suffix or of another kind cannot be resolved yet";
+        return Err(BuildError::new(Kind::Unsupported, text));
+    }
     Ok(SourceMetaRequest {
         identifier: source.identifier,
         attributes: source.attrs,
@@ -300,6 +304,13 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         assert!(source_question(Default::default()).is_err());
+        let http = gateway::ResolveSourceHttpRequest { checksum_request: Some(Default::default()) };
+        let unknown = gateway::ResolveSourceMetaRequest {
+            source: Some(Default::default()),
+            http: Some(http),
+            ..Default::default()
+        };
+        assert_eq!(source_question(unknown).unwrap_err().kind(), Kind::Unsupported);
         let odd = gateway::ResolveImageConfigRequest {
             resolve_mode: "maybe".to_owned(),
             ..Default::default()
