@@ -235,6 +235,7 @@ fn build_engine(
         volumes: stores.volumes.clone(),
         exporters,
         sources: Arc::new(ops.clone()),
+        containers: Arc::new(ops.clone()),
         frontends: frontends(&config.frontends),
         workers: workers.workers.clone(),
         entitlements: config.entitlements.iter().cloned().collect(),

@@ -8,6 +8,7 @@
 mod container;
 mod error;
 mod frontend;
+mod making;
 mod metadata;
 mod sources;
 
@@ -21,6 +22,7 @@ pub use frontend::{
     FrontendRequest, FrontendResult, InTotoSubject, RefHandle, ResolveMode, ResolvedImage, Results,
     SolveRequest, SolvedRef, SourceMeta, SourceMetaRequest, SubjectKind, WorkerInfo,
 };
+pub use making::{ContainerMaker, ContainerPlan, MadeContainer};
 pub use metadata::{PlatformEntry, ResultPlatforms, keys};
 /// What warnings and errors point at, so that a frontend needs no other crate for it.
 pub use progress::{Position, Range, SourceExcerpt, Warning};

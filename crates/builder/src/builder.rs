@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bridge::{
-    BuildError, Frontend, FrontendRequest, FrontendResult, Kind, Results, SourceResolver,
-    WorkerInfo,
+    BuildError, ContainerMaker, Frontend, FrontendRequest, FrontendResult, Kind, Results,
+    SourceResolver, WorkerInfo,
 };
 use bytes::Bytes;
 use cache::{Collector, ImmutableRef, PruneRequest, Refs, UsageRecord};
 use exporter::{ExportContext, Exporter, Exporters};
 use futures::future::try_join_all;
 use llb::Definition;
-use mount::HostPath;
+use mount::{HostPath, RootDir};
 use progress::{Event, Feed, FeedReader, ProgressSink as _};
 use session::{SessionGroup, SessionId};
 use solver::{JobId, OpError, Solver};
@@ -48,6 +48,8 @@ pub struct Parts {
     pub exporters: Exporters,
     /// Finds out what sources are.
     pub sources: Arc<dyn SourceResolver>,
+    /// Makes containers beside the steps of a build.
+    pub containers: Arc<dyn ContainerMaker<ImmutableRef, RootDir>>,
     /// Frontends by name.
     pub frontends: BTreeMap<String, Arc<dyn Frontend>>,
     /// What can be built here, the default first.
@@ -103,6 +105,7 @@ impl Builder {
         let environment = Arc::new(Environment {
             refs: parts.refs,
             sources: parts.sources,
+            containers: parts.containers,
             frontends: parts.frontends,
             workers: parts.workers,
             explain: parts.explain,

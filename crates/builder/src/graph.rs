@@ -40,14 +40,31 @@ impl Entitlements {
 
     fn check(&self, op: &Op) -> Result<(), BuildError> {
         let Op::Exec(exec) = op else { return Ok(()) };
-        let wanted = [
-            (exec.network == NetMode::Host, "network.host"),
-            (exec.security == SecurityMode::Insecure, "security.insecure"),
-        ];
-        match wanted.iter().find(|(used, name)| *used && !self.granted.contains(*name)) {
-            Some((_, name)) => Err(BuildError::new(Kind::Denied, format!("{name} is not allowed"))),
-            None => Ok(()),
+        self.allow_network(exec.network)?;
+        self.allow_security(exec.security)
+    }
+
+    /// Checks that a process may see a network.
+    ///
+    /// # Errors
+    /// Returns an error if that was not granted.
+    pub(crate) fn allow_network(&self, network: NetMode) -> Result<(), BuildError> {
+        self.need(network == NetMode::Host, "network.host")
+    }
+
+    /// Checks that a process may be confined no more than this.
+    ///
+    /// # Errors
+    /// Returns an error if that was not granted.
+    pub(crate) fn allow_security(&self, security: SecurityMode) -> Result<(), BuildError> {
+        self.need(security == SecurityMode::Insecure, "security.insecure")
+    }
+
+    fn need(&self, used: bool, name: &str) -> Result<(), BuildError> {
+        if used && !self.granted.contains(name) {
+            return Err(BuildError::new(Kind::Denied, format!("{name} is not allowed")));
         }
+        Ok(())
     }
 }
 

@@ -1,16 +1,17 @@
 //! One build as its frontend sees it: the bridge between questions and the engine.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bridge::{
-    Bridge, BuildError, FileRange, FileStat, Frontend, FrontendRequest, FrontendResult, Kind,
-    RefHandle, Results, SolveRequest, SolvedRef, SourceMeta, SourceMetaRequest, SourceResolver,
-    WorkerInfo,
+    Bridge, BuildError, ContainerMaker, ContainerPlan, ContainerRequest, Containers, FileRange,
+    FileStat, Frontend, FrontendRequest, FrontendResult, Kind, RefHandle, Results, SolveRequest,
+    SolvedRef, SourceMeta, SourceMetaRequest, SourceResolver, WorkerInfo,
 };
 use bytes::Bytes;
 use cache::{ImmutableRef, Refs};
+use futures::future::{join_all, try_join_all};
 use llb::Definition;
 use mount::RootDir;
 use oci::Reference;
@@ -20,6 +21,7 @@ use rand::Rng as _;
 use solver::{Edge, Job};
 use tokio::sync::{RwLock, watch};
 
+use crate::containers::{JobContainer, JobContainers};
 use crate::failure::{self, Explain};
 use crate::files;
 use crate::graph::{self, Entitlements};
@@ -30,6 +32,7 @@ use crate::line::Line;
 pub(crate) struct Environment {
     pub(crate) refs: Refs,
     pub(crate) sources: Arc<dyn SourceResolver>,
+    pub(crate) containers: Arc<dyn ContainerMaker<ImmutableRef, RootDir>>,
     pub(crate) frontends: BTreeMap<String, Arc<dyn Frontend>>,
     pub(crate) workers: Vec<WorkerInfo>,
     pub(crate) explain: Explain,
@@ -50,6 +53,8 @@ pub(crate) struct JobBridge {
     handles: Mutex<HashMap<RefHandle, Handle>>,
     /// Answers that stay the same for the whole build, so that all its stages have the same base.
     sources: Mutex<HashMap<String, SourceMeta>>,
+    /// Those that were asked for, as far as somebody still has them.
+    containers: Mutex<Vec<Weak<JobContainer>>>,
 }
 
 #[derive(Clone)]
@@ -73,16 +78,60 @@ impl JobBridge {
         session: String,
         entitlements: Entitlements,
     ) -> Self {
-        let (handles, sources) = (Mutex::default(), Mutex::default());
-        let (id, job) = (job.id().clone(), RwLock::new(Some(job)));
-        let ended = watch::Sender::new(false);
-        Self { environment, id, job, ended, feed, session, entitlements, handles, sources }
+        Self {
+            environment,
+            id: job.id().clone(),
+            job: RwLock::new(Some(job)),
+            ended: watch::Sender::new(false),
+            feed,
+            session,
+            entitlements,
+            handles: Mutex::default(),
+            sources: Mutex::default(),
+            containers: Mutex::default(),
+        }
     }
 
-    /// Ends the job: what is still asked for is cancelled, also by a client whose calls linger.
+    /// Ends the job: what is still asked for is cancelled, also by a client whose calls linger, and
+    /// containers are released, whoever has them.
     pub(crate) async fn close(&self) {
         self.ended.send_replace(true);
         drop(self.job.write().await.take());
+        let containers = std::mem::take(&mut *self.containers.lock());
+        let containers = containers.iter().filter_map(Weak::upgrade);
+        join_all(containers.map(|container| async move { container.end().await })).await;
+    }
+
+    /// Makes a container of results of this build.
+    pub(crate) async fn container(
+        &self,
+        request: ContainerRequest,
+    ) -> Result<Arc<JobContainer>, BuildError> {
+        self.entitlements.allow_network(request.network)?;
+        let trees = request.mounts.iter().map(|mount| self.result(&mount.reference));
+        let trees = try_join_all(trees).await?;
+        let plan =
+            ContainerPlan { build: self.id.to_string(), sessions: self.sessions(), request, trees };
+        let mut ended = self.ended.subscribe();
+        // While it is made the build does not end, so that it is found when the build ends.
+        let job = self.job.read().await;
+        if job.is_none() {
+            return Err(BuildError::cancelled());
+        }
+        let made = tokio::select! {
+            made = self.environment.containers.make(plan) => made?,
+            _ = ended.wait_for(|ended| *ended) => return Err(BuildError::cancelled()),
+        };
+        let container = Arc::new(JobContainer::new(made, self.entitlements.clone()));
+        let mut containers = self.containers.lock();
+        containers.retain(|one| one.strong_count() > 0);
+        containers.push(Arc::downgrade(&container));
+        Ok(container)
+    }
+
+    /// Returns the sessions of the build's client.
+    fn sessions(&self) -> Vec<String> {
+        Some(self.session.clone()).filter(|session| !session.is_empty()).into_iter().collect()
     }
 
     /// Gives a graph a handle; nothing is built yet.
@@ -191,11 +240,10 @@ impl JobBridge {
             request.log_name.clone()
         };
         let line = Line::begin(Arc::new(self.feed.clone()), &identity, name);
-        let sessions = [self.session.clone()];
-        let sessions = if self.session.is_empty() { &[][..] } else { &sessions[..] };
+        let sessions = self.sessions();
         // Who asks next may want the configuration too.
         let request = SourceMetaRequest { with_config: true, ..request };
-        let answer = line.end(self.environment.sources.resolve(sessions, &request).await)?;
+        let answer = line.end(self.environment.sources.resolve(&sessions, &request).await)?;
         Ok(self.sources.lock().entry(question).or_insert(answer).clone())
     }
 }
@@ -276,6 +324,10 @@ impl Bridge for Shared {
 
     fn session(&self) -> String {
         self.0.session.clone()
+    }
+
+    fn containers(&self) -> Option<Arc<dyn Containers>> {
+        Some(Arc::new(JobContainers(self.0.clone())))
     }
 }
 

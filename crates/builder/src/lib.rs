@@ -9,6 +9,7 @@ mod builder;
 mod builds;
 mod client;
 mod codec;
+mod containers;
 mod failure;
 mod files;
 mod graph;

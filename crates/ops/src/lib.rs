@@ -7,9 +7,11 @@
 mod build;
 mod clients;
 mod combine;
+mod container;
 mod error;
 mod exec;
 mod file;
+mod process;
 mod resolver;
 mod services;
 mod source;

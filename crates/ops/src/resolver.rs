@@ -43,6 +43,10 @@ impl LlbOps {
         let _ = self.services.nested.set(build);
     }
 
+    pub(crate) const fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
     fn source(
         &self,
         vertex: &llb::Vertex,

@@ -147,8 +147,12 @@ impl Services {
 
     /// Checks that programs for a platform can run here.
     pub(crate) fn require_platform(&self, asked: Option<&llb::Platform>) -> Result<(), OpError> {
-        let Some(asked) = asked.map(platform_of) else { return Ok(()) };
-        if self.platforms.iter().any(|platform| platform.matches(&asked)) {
+        asked.map_or(Ok(()), |asked| self.require(&platform_of(asked)))
+    }
+
+    /// Checks that programs for a platform of images can run here.
+    pub(crate) fn require(&self, asked: &Platform) -> Result<(), OpError> {
+        if self.platforms.iter().any(|platform| platform.matches(asked)) {
             return Ok(());
         }
         let text = format!(

@@ -1,11 +1,8 @@
 //! The operation that runs a process.
 
 mod key;
-mod leases;
-mod mounts;
 mod output;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,10 +10,10 @@ use bytes::Bytes;
 use cache::ImmutableRef;
 use digests::{Digest, StableHasher};
 use executor::{
-    ContainerId, ExitStatus, Input, Network, Output, ProcessIo, ProcessSpec, Resources, Running,
-    Security, StubRemoval, UserSpec,
+    ContainerId, ExitStatus, Input, Output, ProcessIo, ProcessSpec, Resources, Running,
+    StubRemoval, UserSpec,
 };
-use llb::{ExecOp, NetMode, SecurityMode, Vertex};
+use llb::{ExecOp, Vertex};
 use mount::GuestPath;
 use parking_lot::Mutex;
 use progress::LogStream;
@@ -25,9 +22,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use volumes::Outcome;
 
-use crate::clients::Clients;
+use crate::process::{self, Patron, Prepared, Preparer};
 use crate::{OperationError, Services, failure};
-use mounts::{Prepared, Preparer};
 use output::Clipper;
 
 /// Runs a process.
@@ -81,8 +77,9 @@ impl Op<ImmutableRef> for ExecOperation {
     ) -> Result<Vec<ImmutableRef>, OpError> {
         self.services.require_platform(self.vertex.platform.as_ref())?;
         let cwd = GuestPath::new(&self.op.cwd).map_err(failure)?;
-        let (services, op) = (&self.services, &self.op);
-        let preparer = Preparer { services, context, op, inputs: &inputs, cwd: &cwd };
+        let (services, mounts) = (&self.services, &self.op.mounts[..]);
+        let patron = Patron::Step(context);
+        let preparer = Preparer { services, patron, mounts, inputs: &inputs, cwd: &cwd };
         let env = self.environment(context).await?;
         let mut prepared = preparer.prepare().await?;
         let mut spec = self.spec(&mut prepared, cwd, env)?;
@@ -138,15 +135,8 @@ impl ExecOperation {
                 }
             }
         }
-        for secret in &self.op.secret_env {
-            let value = Clients::of(&self.services.sessions, context).secret(&secret.id).await?;
-            let value = match value {
-                Some(value) => String::from_utf8_lossy(value.expose()).into_owned(),
-                None if secret.optional => String::new(),
-                None => return Err(failure(OperationError::Secret(secret.id.clone()))),
-            };
-            env.push(format!("{}={value}", secret.name));
-        }
+        let clients = Patron::Step(context).clients(&self.services.sessions);
+        env.extend(process::secret_env(&clients, &self.op.secret_env).await?);
         Ok(env)
     }
 
@@ -169,24 +159,10 @@ impl ExecOperation {
         spec.env = env;
         spec.cwd = cwd;
         spec.user = UserSpec::new(op.user.clone());
-        spec.network = match op.network {
-            NetMode::Sandbox => Network::Sandbox,
-            NetMode::Host => Network::Host,
-            NetMode::None => Network::None,
-        };
-        spec.security = match op.security {
-            SecurityMode::Sandbox => Security::Sandbox,
-            SecurityMode::Insecure => Security::Insecure,
-        };
+        spec.network = process::network(op.network);
+        spec.security = process::security(op.security);
         spec.hostname = (!op.hostname.is_empty()).then(|| op.hostname.clone());
-        for host in &op.extra_hosts {
-            let address: IpAddr = host.ip.parse().map_err(|_| {
-                let text = format!("extra host `{}` has no valid address `{}`", host.host, host.ip);
-                failure(OperationError::Unsupported(text))
-            })?;
-            let name = host.host.clone();
-            spec.extra_hosts.push(executor::ExtraHost { name, address });
-        }
+        spec.extra_hosts = process::extra_hosts(&op.extra_hosts)?;
         for limit in &op.ulimits {
             // A negative number means no limit.
             let number = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);

@@ -1,5 +1,6 @@
 //! Operations through the solver, on real layers (root needed).
 
+mod containers;
 mod content;
 mod copies;
 mod layouts;

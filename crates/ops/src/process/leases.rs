@@ -8,12 +8,13 @@ use llb::{CacheMount, CacheSharing, Mount};
 use mount::{GuestPath, HostPath, MountSource};
 use progress::LogStream;
 use rustix::fs::Stat;
-use solver::{OpContext, OpError};
+use solver::OpError;
 use volumes::{
     Label, LeaseRequest, Leases, MountRequest, RootAttributes, Seed, Sharing, Variant, VariantKey,
     VolumeName, WaitObserver, Waiting,
 };
 
+use super::Patron;
 use crate::{OperationError, Services, failure};
 
 /// The mark of a directory that hides what is below it (Linux `overlayfs`).
@@ -134,33 +135,42 @@ fn hides(layer: &HostPath, selector: &GuestPath) -> bool {
     })
 }
 
-/// Takes all leases of a step; tells the user while it waits, and how long it was.
+/// Takes all leases of a process; tells the user while it waits, and how long it was.
 pub(super) async fn acquire(
     services: &Services,
-    context: &OpContext,
-    mounts: Vec<MountRequest>,
+    patron: Patron<'_>,
+    mut mounts: Vec<MountRequest>,
 ) -> Result<Leases, OpError> {
-    let first = context.jobs().first().map(|job| job.id.clone());
-    let mut mounts = mounts;
-    if let Some(job) = first.filter(|_| context.vertex().ignore_cache) {
+    if let Some(job) = patron.without_cache() {
         // A build without cache starts from empty volumes once: its later steps see what its earlier
         // ones wrote.
         for mount in &mut mounts {
             mount.fresh = services.freshened.is_first(&job, mount.name.key());
         }
     }
-    let build = context.jobs().first().map(|job| job.id.to_string()).unwrap_or_default();
-    let holder = Label { build, step: context.vertex().name.clone() };
-    let observer = Teller { context: context.clone() };
-    services.volumes.acquire(LeaseRequest { mounts, holder }, &observer).await.map_err(failure)
+    let holder = Label { build: patron.build(), step: patron.name() };
+    let request = LeaseRequest { mounts, holder };
+    services.volumes.acquire(request, &Teller { patron }).await.map_err(failure)
 }
 
-/// Tells a waiting step's user about it, in the step's own output.
-struct Teller {
-    context: OpContext,
+/// Tells a waiting step's user about it, in the step's own output. A container has no output yet: its
+/// wait is in the log.
+struct Teller<'a> {
+    patron: Patron<'a>,
 }
 
-impl WaitObserver for Teller {
+impl Teller<'_> {
+    fn tell(&self, text: String) {
+        match self.patron {
+            Patron::Step(context) => context.log(LogStream::Stderr, text),
+            Patron::Container(owner) => {
+                tracing::info!(job.id = owner.build, "container: {}", text.trim_end());
+            }
+        }
+    }
+}
+
+impl WaitObserver for Teller<'_> {
     fn waiting(&self, waiting: &Waiting) {
         let holders: Vec<String> = waiting
             .holders
@@ -179,12 +189,11 @@ impl WaitObserver for Teller {
         };
         let id = waiting.volume.shown_id();
         let text = format!("waiting for cache volume `{id}`, held by {holders}; {place}\n");
-        self.context.log(LogStream::Stderr, text);
+        self.tell(text);
     }
 
     fn acquired(&self, volume: &VolumeName, waited: Duration) {
-        let text = format!("got cache volume `{}` after {}\n", volume.shown_id(), shown(waited));
-        self.context.log(LogStream::Stderr, text);
+        self.tell(format!("got cache volume `{}` after {}\n", volume.shown_id(), shown(waited)));
     }
 }
 

@@ -1,38 +1,48 @@
-//! What a process sees: the mounts of an operation made real (protocol page `llb.md` §5).
+//! What a process sees: mounts made real (protocol page `llb.md` §5).
 //!
-//! Everything that is opened here is a guard: if preparing fails half way, or the step is cancelled,
-//! what was prepared is let go: new layers are discarded, leases end as the volume's policy says, the
+//! Everything that is opened here is a guard: if preparing fails half way, or the process is no longer
+//! wanted, what was prepared is let go: new layers are discarded, leases end as the volume's policy says, the
 //! agent's socket disappears.
 
 use cache::{ImmutableRef, LayerInfo, MutableRef, TreeView};
 use executor::{GuestMount, SecretBytes};
-use llb::{ExecOp, Mount, MountKind, SecretMount, SshMount};
+use llb::{CacheMount, Mount, MountKind, SecretMount, SshMount};
 use mount::{GuestPath, Mount as HostMount, MountSource};
 use session::{SshForward, SshSocket};
-use solver::{OpContext, OpError};
+use solver::OpError;
 use volumes::Leases;
 
-use super::leases;
-use crate::clients::Clients;
+use super::{Patron, leases};
 use crate::{OperationError, Services, failure};
 
 /// Permission bits of the root of a tmpfs.
 const TMPFS_MODE: u32 = 0o1777;
 
 /// The mounts of a process and what has to be held while it runs.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// The root, writable.
-    pub(super) root: HostMount,
-    pub(super) root_readonly: bool,
+    pub(crate) root: HostMount,
+    pub(crate) root_readonly: bool,
     /// All else, parents before children.
-    pub(super) mounts: Vec<(GuestPath, GuestMount)>,
+    pub(crate) mounts: Vec<(GuestPath, GuestMount)>,
     /// The leases of volumes, if there are any.
-    pub(super) leases: Option<Leases>,
+    pub(crate) leases: Option<Leases>,
+    /// For each mount that was asked for the tree that it shows, if it shows one.
+    pub(crate) trees: Vec<Option<HostMount>>,
     results: Vec<(u32, Pending)>,
     /// New layers that are nobody's result.
     _scratch: Vec<MutableRef>,
     _views: Vec<TreeView>,
     _agents: Vec<SshForward>,
+}
+
+/// A mount of a volume.
+struct Cache<'a> {
+    /// Its place among all mounts.
+    index: usize,
+    target: GuestPath,
+    mount: &'a Mount,
+    cache: &'a CacheMount,
 }
 
 /// What becomes an output once the process has succeeded.
@@ -41,19 +51,22 @@ enum Pending {
     Unchanged(ImmutableRef),
 }
 
-/// Prepares the mounts of one operation.
-pub(super) struct Preparer<'a> {
-    pub(super) services: &'a Services,
-    pub(super) context: &'a OpContext,
-    pub(super) op: &'a ExecOp,
-    pub(super) inputs: &'a [ImmutableRef],
-    pub(super) cwd: &'a GuestPath,
+/// Prepares the mounts of one process.
+pub(crate) struct Preparer<'a> {
+    pub(crate) services: &'a Services,
+    pub(crate) patron: Patron<'a>,
+    /// What is mounted; one of them at `/`.
+    pub(crate) mounts: &'a [Mount],
+    /// What the inputs of the mounts count.
+    pub(crate) inputs: &'a [ImmutableRef],
+    /// What relative targets are below.
+    pub(crate) cwd: &'a GuestPath,
 }
 
 impl Preparer<'_> {
     /// Opens everything. Leases of volumes come last: they may have to be waited for, and nobody shall
-    /// wait for a step that cannot run.
-    pub(super) async fn prepare(&self) -> Result<Prepared, OpError> {
+    /// wait for a process that cannot run.
+    pub(crate) async fn prepare(&self) -> Result<Prepared, OpError> {
         let mut prepared = Prepared {
             root: HostMount {
                 source: MountSource::Tmpfs { size: None, mode: 0o755 },
@@ -62,20 +75,26 @@ impl Preparer<'_> {
             root_readonly: false,
             mounts: Vec::new(),
             leases: None,
+            trees: vec![None; self.mounts.len()],
             results: Vec::new(),
             _scratch: Vec::new(),
             _views: Vec::new(),
             _agents: Vec::new(),
         };
         let mut caches = Vec::new();
-        for mount in &self.op.mounts {
+        for (index, mount) in self.mounts.iter().enumerate() {
             if mount.is_root() {
                 self.root(mount, &mut prepared).await?;
+                prepared.trees[index] = Some(prepared.root.clone());
                 continue;
             }
             let target = self.cwd.join(&mount.dest).map_err(failure)?;
             let guest = match &mount.kind {
-                MountKind::Bind => Some(self.bind(mount, &mut prepared).await?),
+                MountKind::Bind => {
+                    let (tree, guest) = self.bind(mount, &mut prepared).await?;
+                    prepared.trees[index] = Some(tree);
+                    Some(guest)
+                }
                 MountKind::Tmpfs { size } => {
                     let size = (*size > 0).then_some(*size);
                     Some(GuestMount::Tmpfs { size, mode: TMPFS_MODE })
@@ -83,7 +102,7 @@ impl Preparer<'_> {
                 MountKind::Secret(secret) => self.secret(secret).await?,
                 MountKind::Ssh(ssh) => self.ssh(ssh, &mut prepared).await?,
                 MountKind::Cache(cache) => {
-                    caches.push((target.clone(), mount, cache));
+                    caches.push(Cache { index, target: target.clone(), mount, cache });
                     None
                 }
             };
@@ -99,7 +118,7 @@ impl Preparer<'_> {
     }
 
     async fn new_layer(&self, mount: &Mount) -> Result<MutableRef, OpError> {
-        let info = LayerInfo::regular(self.context.vertex().name.clone());
+        let info = LayerInfo::regular(self.patron.name());
         let base = self.input(mount);
         self.services.refs.new_layer(&base, info).await.map_err(failure)
     }
@@ -120,28 +139,32 @@ impl Preparer<'_> {
         Ok(())
     }
 
-    async fn bind(&self, mount: &Mount, prepared: &mut Prepared) -> Result<GuestMount, OpError> {
+    async fn bind(
+        &self,
+        mount: &Mount,
+        prepared: &mut Prepared,
+    ) -> Result<(HostMount, GuestMount), OpError> {
         let selector = GuestPath::new(&mount.selector).map_err(failure)?;
         if mount.readonly {
             let view = self.services.refs.view(&self.input(mount)).await.map_err(failure)?;
             if let Some(output) = mount.output {
                 prepared.results.push((output, Pending::Unchanged(self.input(mount))));
             }
-            let mount = view.mount().clone();
+            let tree = view.mount().clone();
             prepared._views.push(view);
-            return Ok(GuestMount::Mount { mount, selector });
+            return Ok((tree.clone(), GuestMount::Mount { mount: tree, selector }));
         }
         let layer = self.new_layer(mount).await?;
-        let host = layer.mount().clone();
+        let tree = layer.mount().clone();
         match mount.output {
             Some(output) => prepared.results.push((output, Pending::Written(layer))),
             None => prepared._scratch.push(layer),
         }
-        Ok(GuestMount::Mount { mount: host, selector })
+        Ok((tree.clone(), GuestMount::Mount { mount: tree, selector }))
     }
 
     async fn secret(&self, secret: &SecretMount) -> Result<Option<GuestMount>, OpError> {
-        let clients = Clients::of(&self.services.sessions, self.context);
+        let clients = self.patron.clients(&self.services.sessions);
         let Some(content) = clients.secret(&secret.id).await? else {
             return if secret.optional {
                 Ok(None)
@@ -162,7 +185,7 @@ impl Preparer<'_> {
         ssh: &SshMount,
         prepared: &mut Prepared,
     ) -> Result<Option<GuestMount>, OpError> {
-        let clients = Clients::of(&self.services.sessions, self.context);
+        let clients = self.patron.clients(&self.services.sessions);
         let Some(session) = clients.with_agent(&ssh.id, ssh.optional).await? else {
             return Ok(None);
         };
@@ -173,16 +196,12 @@ impl Preparer<'_> {
         Ok(Some(GuestMount::Socket { path }))
     }
 
-    async fn caches(
-        &self,
-        caches: &[(GuestPath, &Mount, &llb::CacheMount)],
-        prepared: &mut Prepared,
-    ) -> Result<(), OpError> {
+    async fn caches(&self, caches: &[Cache<'_>], prepared: &mut Prepared) -> Result<(), OpError> {
         if caches.is_empty() {
             return Ok(());
         }
         let mut requests = Vec::new();
-        for (target, mount, cache) in caches {
+        for Cache { target, mount, cache, .. } in caches {
             let input = self.input(mount);
             if let Some(output) = mount.output {
                 prepared.results.push((output, Pending::Unchanged(input.clone())));
@@ -192,10 +211,11 @@ impl Preparer<'_> {
             prepared._views.extend(view);
             requests.push(request);
         }
-        let leases = leases::acquire(self.services, self.context, requests).await?;
-        for (index, (target, ..)) in caches.iter().enumerate() {
+        let leases = leases::acquire(self.services, self.patron, requests).await?;
+        for (place, Cache { index, target, .. }) in caches.iter().enumerate() {
             // As many mounts as were asked for.
-            let Some(mount) = leases.mount(index) else { continue };
+            let Some(mount) = leases.mount(place) else { continue };
+            prepared.trees[*index] = Some(mount.clone());
             let guest = GuestMount::Mount { mount, selector: GuestPath::root() };
             prepared.mounts.push((target.clone(), guest));
         }
@@ -206,7 +226,7 @@ impl Preparer<'_> {
 
 impl Prepared {
     /// Makes what the process wrote its results, in the order of the outputs.
-    pub(super) async fn commit(self) -> Result<Vec<ImmutableRef>, OpError> {
+    pub(crate) async fn commit(self) -> Result<Vec<ImmutableRef>, OpError> {
         let mut results = Vec::new();
         for (output, pending) in self.results {
             let result = match pending {
