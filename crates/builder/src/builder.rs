@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cache::{Collector, ImmutableRef, PruneRequest, Refs, UsageRecord};
 use exporter::{ExportContext, Exporter, Exporters};
 use futures::future::try_join_all;
+use gateway::{BridgeService, Verdict};
 use llb::Definition;
 use mount::{HostPath, RootDir};
 use progress::{Event, Feed, FeedReader, ProgressSink as _};
@@ -20,11 +21,10 @@ use solver::{JobId, OpError, Solver};
 use volumes::VolumeManager;
 
 use crate::builds::{Builds, Entry, Running};
-use crate::client::{ClientBridge, Verdict};
 use crate::failure::Explain;
 use crate::graph::Entitlements;
 use crate::history::{History, HistoryRecord, Retention};
-use crate::job::{Environment, JobBridge};
+use crate::job::{Environment, JobBridge, Shared};
 use crate::line::Line;
 use crate::provenance::ProvenanceOptions;
 use crate::result;
@@ -177,8 +177,9 @@ impl Builder {
         ));
         let driven = request.definition.is_none() && request.frontend.is_empty();
         let (client, verdict) = if driven {
-            let (client, verdict) = ClientBridge::new(bridge.clone(), request.inputs.clone());
-            (Some(Arc::new(client)), Some(verdict))
+            let asked = Arc::new(Shared(bridge.clone()));
+            let (client, verdict) = BridgeService::new(asked, request.inputs.clone());
+            (Some(client), Some(verdict))
         } else {
             (None, None)
         };
@@ -274,11 +275,12 @@ impl Builder {
         bridge.run_frontend(&request.frontend, FrontendRequest { options, inputs }).await
     }
 
-    /// Returns the client's end of a build, waiting a moment for the build to begin.
+    /// Returns the conversation with the client that drives a build, waiting a moment for the build to
+    /// begin.
     ///
     /// # Errors
     /// Returns an error if no such build is driven by its client.
-    pub async fn bridge(&self, reference: &str) -> Result<Arc<ClientBridge>, BuildError> {
+    pub async fn bridge(&self, reference: &str) -> Result<BridgeService, BuildError> {
         self.0.builds.client(reference).await
     }
 

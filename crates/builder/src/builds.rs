@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge::{BuildError, Kind};
+use gateway::BridgeService;
 use parking_lot::Mutex;
 use progress::Feed;
 use tokio::sync::watch;
-
-use crate::ClientBridge;
 
 /// How long a question about a build waits for it to begin: clients open their calls all at once.
 const BRIDGE_WAIT: Duration = Duration::from_secs(3);
@@ -22,7 +21,8 @@ const LINGER: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub(crate) feed: Feed,
-    pub(crate) client: Option<Arc<ClientBridge>>,
+    /// The conversation with a client that is the frontend of its own build.
+    pub(crate) client: Option<BridgeService>,
 }
 
 /// The table of builds. Clones share it.
@@ -80,8 +80,8 @@ impl Builds {
         self.0.live.lock().len()
     }
 
-    /// Returns the client's end of a build, waiting a moment for the build to begin.
-    pub(crate) async fn client(&self, reference: &str) -> Result<Arc<ClientBridge>, BuildError> {
+    /// Returns the conversation with a build's client, waiting a moment for the build to begin.
+    pub(crate) async fn client(&self, reference: &str) -> Result<BridgeService, BuildError> {
         let found = || self.0.live.lock().get(reference).cloned();
         let running = self.wait(BRIDGE_WAIT, found).await.ok_or_else(|| unknown(reference))?;
         running.client.ok_or_else(|| unknown(reference))

@@ -7,7 +7,6 @@
 
 mod builder;
 mod builds;
-mod client;
 mod codec;
 mod containers;
 mod failure;
@@ -22,7 +21,6 @@ mod result;
 mod space;
 
 pub use builder::{Builder, Parts};
-pub use client::ClientBridge;
 pub use codec::{ERROR_MEDIA_TYPE, LOG_MEDIA_TYPE, LogCodec};
 pub use failure::{Explain, Explanation};
 pub use graph::Entitlements;

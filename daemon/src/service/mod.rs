@@ -54,7 +54,7 @@ pub(crate) fn routes(services: Services) -> (Routes, HealthReporter) {
     }
     let routes = Routes::new(health)
         .add_service(sized!(ControlServer, control::ControlService::new(services.clone())))
-        .add_service(sized!(LlbBridgeServer, bridge::BridgeService::new(services.clone())))
+        .add_service(sized!(LlbBridgeServer, bridge::BridgeService::new(services.builder.clone())))
         .add_service(sized!(ContentServer, content::ContentService::new(services.content)))
         .add_service(sized!(VolumesServer, volumes::VolumesService::new(services.volumes)))
         .add_service(sized!(TraceServiceServer, trace::TraceCollector));
