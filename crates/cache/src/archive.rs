@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use content::Reader;
 use digests::{DiffId, Digest};
 use futures::future::try_join_all;
-use mount::{HostPath, MountSource};
+use mount::HostPath;
 use oci::{Descriptor, media};
-use snapshot::{Compression, View, WriteOptions};
+use snapshot::{Compression, WriteOptions};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -109,10 +109,10 @@ impl Refs {
         layer: Arc<Layer>,
         options: ArchiveOptions,
     ) -> Result<Descriptor, CacheError> {
-        let view = self.snapshotter().view(std::slice::from_ref(&layer.key)).await?;
+        let files = self.snapshotter().layer(&layer.key).await?;
         let origin = match self.other_archive(&layer, options).await? {
             Some((blob, diff_id)) => Origin::Archive(blob, diff_id),
-            None => Origin::Directory(directory_of(&view)?),
+            None => Origin::Directory(files.directory().clone()),
         };
         let (sender, receiver) = mpsc::channel(8);
         let write = move || -> Result<DiffId, CacheError> {
@@ -199,19 +199,6 @@ impl Origin {
                 io::copy(&mut archive, target).map_err(CacheError::from_error)?;
                 Ok(diff_id)
             }
-        }
-    }
-}
-
-/// Returns the directory that holds the one layer of a view.
-fn directory_of(view: &View) -> Result<HostPath, CacheError> {
-    match &view.mount().source {
-        MountSource::Bind(directory) => Ok(directory.clone()),
-        // A layer that removes files is shown over nothing: it lies on top.
-        MountSource::Overlay { lower, upper: None } if !lower.is_empty() => Ok(lower[0].clone()),
-        other => {
-            let text = format!("a single layer has an unexpected mount {other:?}");
-            Err(CacheError::from_error(io::Error::other(text)))
         }
     }
 }

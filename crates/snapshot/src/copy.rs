@@ -14,7 +14,9 @@ use crate::removal::{remove_later, remove_tree};
 use crate::snapshotter::{ActiveSink, Held};
 use crate::store::{Store, Unfinished};
 use crate::walk::TreeError;
-use crate::{ActiveLayer, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View, node};
+use crate::{
+    ActiveLayer, LayerFiles, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View, node,
+};
 
 /// Shows stacks as copies, for machines where an overlay cannot be mounted. Copies share their content
 /// where the file system can (btrfs, xfs).
@@ -142,6 +144,11 @@ impl Snapshotter for CopySnapshotter {
                 View::new(mount, Some(Box::new(HeldTree { _tree: tree })))
             }
         })
+    }
+
+    async fn layer(&self, layer: &LayerKey) -> Result<LayerFiles, SnapshotError> {
+        let mut directories = self.store.stack(std::slice::from_ref(layer))?;
+        Ok(LayerFiles::new(directories.remove(0), None))
     }
 
     async fn ingest(&self, layer: LayerKey) -> Result<LayerIngest, SnapshotError> {

@@ -37,7 +37,7 @@ pub use key::{KeyError, LayerKey};
 pub use overlay::OverlaySnapshotter;
 pub use probe::{Driver, probe};
 pub use snapshotter::{
-    ActiveLayer, ActiveSink, Held, LayerIngest, SnapshotError, Snapshotter, Usage, View,
+    ActiveLayer, ActiveSink, Held, LayerFiles, LayerIngest, SnapshotError, Snapshotter, Usage, View,
 };
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use crate::removal::remove_later;
 use crate::snapshotter::ActiveSink;
 use crate::store::{Store, Unfinished};
 use crate::untouched::remove_untouched;
-use crate::{ActiveLayer, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View};
+use crate::{
+    ActiveLayer, LayerFiles, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View,
+};
 
 /// Shows stacks as overlays: to prepare and to view costs the same for any size of tree.
 ///
@@ -86,6 +88,11 @@ impl Snapshotter for OverlaySnapshotter {
             _ => overlay(std::mem::take(&mut lower), None),
         };
         Ok(View::new(mount.read_only(), None))
+    }
+
+    async fn layer(&self, layer: &LayerKey) -> Result<LayerFiles, SnapshotError> {
+        let mut directories = self.store.stack(std::slice::from_ref(layer))?;
+        Ok(LayerFiles::new(directories.remove(0), None))
     }
 
     async fn ingest(&self, layer: LayerKey) -> Result<LayerIngest, SnapshotError> {

@@ -50,6 +50,14 @@ pub trait Snapshotter: Send + Sync + Debug {
     /// Returns an error if a layer of `stack` is not committed.
     async fn view(&self, stack: &[LayerKey]) -> Result<View, SnapshotError>;
 
+    /// Opens a layer as it is kept: what it changes, with the marks of what it removes.
+    ///
+    /// The layer must not be removed while it is held.
+    ///
+    /// # Errors
+    /// Returns an error if `layer` is not committed.
+    async fn layer(&self, layer: &LayerKey) -> Result<LayerFiles, SnapshotError>;
+
     /// Makes a new layer that is filled by its owner, in the format of a layer: from an archive with
     /// [`apply`](crate::apply), or from two trees with [`diff_trees`](crate::diff_trees).
     ///
@@ -171,6 +179,27 @@ impl View {
     /// Returns the whole tree, not writable.
     pub const fn mount(&self) -> &Mount {
         &self.mount
+    }
+}
+
+/// The files of one layer, in the format of a layer; valid while it is held.
+#[must_use = "the files may go when it is dropped"]
+#[derive(Debug)]
+pub struct LayerFiles {
+    directory: HostPath,
+    /// What says that the layer is read.
+    _held: Option<Box<dyn Held>>,
+}
+
+impl LayerFiles {
+    /// Takes the directory of a layer, and what is to be dropped with it; for implementations.
+    pub fn new(directory: HostPath, held: Option<Box<dyn Held>>) -> Self {
+        Self { directory, _held: held }
+    }
+
+    /// Returns the layer's directory, which nobody may write into.
+    pub const fn directory(&self) -> &HostPath {
+        &self.directory
     }
 }
 

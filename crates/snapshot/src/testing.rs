@@ -9,7 +9,8 @@ use mount::HostPath;
 
 use crate::snapshotter::{ActiveSink, Held};
 use crate::{
-    ActiveLayer, CopySnapshotter, LayerIngest, LayerKey, SnapshotError, Snapshotter, Usage, View,
+    ActiveLayer, CopySnapshotter, LayerFiles, LayerIngest, LayerKey, SnapshotError, Snapshotter,
+    Usage, View,
 };
 
 /// Layers in a temporary directory, shown as copies, so that no mount and no root is needed.
@@ -36,7 +37,7 @@ struct State {
 pub enum Call {
     /// [`Snapshotter::prepare`] and [`Snapshotter::resume`].
     Prepare,
-    /// [`Snapshotter::view`].
+    /// [`Snapshotter::view`] and [`Snapshotter::layer`].
     View,
     /// [`Snapshotter::ingest`].
     Ingest,
@@ -138,6 +139,13 @@ impl Snapshotter for TestSnapshotter {
         Ok(View::new(mount, Some(Box::new(held))))
     }
 
+    async fn layer(&self, layer: &LayerKey) -> Result<LayerFiles, SnapshotError> {
+        check(&self.state, Call::View)?;
+        let files = self.inner.layer(layer).await?;
+        let held = self.guard(std::slice::from_ref(layer));
+        Ok(LayerFiles::new(files.directory().clone(), Some(Box::new(held))))
+    }
+
     async fn ingest(&self, layer: LayerKey) -> Result<LayerIngest, SnapshotError> {
         check(&self.state, Call::Ingest)?;
         let ingest = self.inner.ingest(layer).await?;
@@ -169,6 +177,8 @@ struct InUse {
     stack: Vec<LayerKey>,
     state: Arc<Mutex<State>>,
 }
+
+impl Held for InUse {}
 
 impl Drop for InUse {
     fn drop(&mut self) {

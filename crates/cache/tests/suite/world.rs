@@ -12,7 +12,7 @@ use cache::{
 use content::DiskStore;
 use mount::{GuestPath, HostPath, RootDir};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use snapshot::OverlaySnapshotter;
+use snapshot::{CopySnapshotter, OverlaySnapshotter, Snapshotter};
 
 pub struct World {
     pub root: tempfile::TempDir,
@@ -28,10 +28,22 @@ impl World {
     }
 
     pub async fn open(root: tempfile::TempDir) -> Self {
-        let place = |name: &str| HostPath::new(root.path().join(name)).unwrap();
+        let layers = place(&root, "snapshots");
+        let snapshotter = Arc::new(OverlaySnapshotter::open(layers).await.unwrap());
+        Self::on(root, snapshotter).await
+    }
+
+    /// Returns a world whose layers are shown as copies.
+    pub async fn of_copies() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let layers = place(&root, "snapshots");
+        let snapshotter = Arc::new(CopySnapshotter::open(layers).await.unwrap());
+        Self::on(root, snapshotter).await
+    }
+
+    async fn on(root: tempfile::TempDir, snapshotter: Arc<dyn Snapshotter>) -> Self {
         let meta = MetaStore::open(root.path()).unwrap();
-        let snapshotter = Arc::new(OverlaySnapshotter::open(place("snapshots")).await.unwrap());
-        let content = Arc::new(DiskStore::open(place("content")).await.unwrap());
+        let content = Arc::new(DiskStore::open(place(&root, "content")).await.unwrap());
         let refs = Refs::open(meta.clone(), snapshotter, content).await.unwrap();
         let trees = LocalTrees::open(&refs).await.unwrap();
         let index = CacheIndex::open(&refs).await.unwrap();
@@ -95,6 +107,10 @@ impl World {
     pub async fn layers_on_disk(&self) -> usize {
         self.refs.snapshotter().layers().await.unwrap().len()
     }
+}
+
+fn place(root: &tempfile::TempDir, name: &str) -> HostPath {
+    HostPath::new(root.path().join(name)).unwrap()
 }
 
 pub fn put(root: &RootDir, path: &str, content: &str) {

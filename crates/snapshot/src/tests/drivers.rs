@@ -164,6 +164,29 @@ async fn stacks_can_be_put_together_from_any_layers() {
 }
 
 #[tokio::test]
+async fn a_layer_is_opened_with_its_marks_of_what_it_removes() {
+    let place = Place::new();
+    for (name, snapshotter) in drivers(&place).await {
+        let base = layer(&*snapshotter, "base", &[], |root| {
+            write(root, "a/gone", "");
+            write(root, "a/kept", "");
+        });
+        let base = base.await.unwrap();
+        let over = layer(&*snapshotter, "over", &base, |root| {
+            fs::remove_file(root.join("a/gone")).unwrap();
+        });
+        over.await.unwrap();
+        let files = snapshotter.layer(&key("over")).await.unwrap();
+        let found = picture_of(files.directory(), Times::None);
+        let found: Vec<_> =
+            found.into_iter().map(|(path, text)| (path, text == "whiteout")).collect();
+        assert_eq!(found, [(PathBuf::from("a"), false), (PathBuf::from("a/gone"), true)], "{name}");
+        let absent = snapshotter.layer(&key("absent")).await.unwrap_err();
+        assert_eq!(absent.to_string(), "layer `absent` is not committed");
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_layer_is_gone_and_its_key_free() {
     let place = Place::new();
     for (name, snapshotter) in drivers(&place).await {
