@@ -73,4 +73,8 @@ impl Op<ImmutableRef> for BuildOperation {
         };
         Ok(vec![build(context.jobs(), definition).await?])
     }
+
+    fn is_counted(&self) -> bool {
+        false
+    }
 }

@@ -28,6 +28,12 @@ pub trait Op<R>: Send + Sync {
 
     /// Runs the operation and returns one result per output.
     async fn exec(&self, context: &OpContext, inputs: Vec<R>) -> Result<Vec<R>, OpError>;
+
+    /// Returns whether running it counts among the operations that run at the same time. One that
+    /// waits for other operations must not: they could wait for its place.
+    fn is_counted(&self) -> bool {
+        true
+    }
 }
 
 /// What identifies the results of an operation, given its inputs.

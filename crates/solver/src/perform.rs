@@ -72,10 +72,11 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
     }
 
     async fn exec(&self, seat: &Seat<R>, context: &OpContext, inputs: Vec<R>) -> Outcome<R> {
+        let counted = seat.op.as_ref().is_ok_and(|op| op.is_counted());
         let _permit = match &self.permits {
             // The semaphore is never closed; were it, work would just not be limited.
-            Some(permits) => permits.acquire().await.ok(),
-            None => None,
+            Some(permits) if counted => permits.acquire().await.ok(),
+            _ => None,
         };
         self.show_inputs_cached(seat.node);
         let interval = Interval::begin(&seat.audience);

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SolverOptions {
     /// How many operations may run at the same time; none for no limit. Looking up and loading
-    /// cached results is not counted.
+    /// cached results is not counted, nor are operations that only wait for others.
     pub max_parallelism: Option<usize>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use tokio::sync::Semaphore;
 
@@ -53,6 +54,24 @@ async fn no_more_run_at_once_than_allowed() {
         gate.add_permits(1);
     }
     build.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_waits_for_others_leaves_them_its_place() {
+    let bench = Bench::with(SolverOptions { max_parallelism: Some(1) });
+    let inner = toy("inner", &[toy("below", &[]).edge()]).edge();
+    let middle = toy("middle", &[]).building(&bench, &inner).edge();
+    let outer = toy("outer", &[]).building(&bench, &middle).edge();
+    let build = bench.build(&outer);
+    tokio::pin!(build);
+    for _ in 0..20 {
+        if let Poll::Ready(result) = futures::poll!(build.as_mut()) {
+            assert_eq!(result.unwrap(), "inner(below())");
+            return;
+        }
+        settle().await;
+    }
+    panic!("they wait for each other");
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub(super) struct Toy {
     counts: Vec<i64>,
     /// What each run waits for.
     gate: Option<Arc<Semaphore>>,
+    /// What each run has built, as a job of its own.
+    nested: Option<(Solver<String>, Edge)>,
     failures: Mutex<Vec<Failure>>,
     pub(super) maps: AtomicUsize,
     pub(super) contents: AtomicUsize,
@@ -61,6 +63,7 @@ pub(super) fn toy(name: &str, inputs: &[Edge]) -> Toy {
         volatile: false,
         counts: Vec::new(),
         gate: None,
+        nested: None,
         failures: Mutex::default(),
         maps: AtomicUsize::new(0),
         contents: AtomicUsize::new(0),
@@ -103,6 +106,11 @@ impl Toy {
 
     pub(super) fn gated(self, gate: &Arc<Semaphore>) -> Self {
         Self { gate: Some(gate.clone()), ..self }
+    }
+
+    /// Has `edge` built by each run, which gives what that gives.
+    pub(super) fn building(self, bench: &Bench, edge: &Edge) -> Self {
+        Self { nested: Some((bench.solver.clone(), edge.clone())), ..self }
     }
 
     pub(super) fn failing(self, failure: Failure) -> Self {
@@ -185,6 +193,11 @@ impl Op<String> for Toy {
         if let Some(gate) = &self.gate {
             gate.acquire().await.expect("gates are not closed").forget();
         }
+        if let Some((solver, edge)) = &self.nested {
+            let id = JobId::new(format!("nested in {}", self.name));
+            let job = solver.job(id, Arc::new(progress::NullSink), Arc::new(()));
+            return Ok(vec![job.build(edge.clone()).await.map_err(|error| error.source)?]);
+        }
         *self.seen_jobs.lock() =
             context.jobs().iter().map(|job| job.id.as_str().to_owned()).collect();
         let failure = self.failures.lock().pop();
@@ -201,6 +214,10 @@ impl Op<String> for Toy {
         } else {
             Ok(self.outputs.clone())
         }
+    }
+
+    fn is_counted(&self) -> bool {
+        self.nested.is_none()
     }
 }
 
