@@ -135,8 +135,8 @@ fn read_grpc(grpc: Section<'_>, config: &mut Config) -> Result<(), ConfigError> 
     if let Some(tls) = grpc.section("tls")? {
         let path = |key| tls.text(key).map(|path| path.filter(|path| !path.is_empty()));
         let (certificate, key, clients) = (path("cert")?, path("key")?, path("ca")?);
-        config.tls = tls.convert("cert", || tls_files(certificate, key, clients))?;
         tls.finish()?;
+        config.tls = tls.convert("cert", || tls_files(certificate, key, clients))?;
     }
     grpc.finish()
 }
@@ -199,10 +199,10 @@ fn read_registry(section: Section<'_>) -> Result<HostConfig, ConfigError> {
     };
     for pair in section.list("keypair")? {
         let (key, certificate) = (pair.text("key")?, pair.text("cert")?);
+        pair.finish()?;
         let both = key.zip(certificate).ok_or("a pair needs both `key` and `cert`");
         let (key, certificate) = pair.convert("key", || both)?;
         host.keypairs.push(KeyPair { key: key.into(), certificate: certificate.into() });
-        pair.finish()?;
     }
     for directory in section.texts("tlsconfigdir")?.unwrap_or_default() {
         section.convert("tlsconfigdir", || add_directory(Path::new(&directory), &mut host))?;

@@ -48,12 +48,9 @@ fn read_volumes(section: Section<'_>, volumes: &mut VolumeSettings) -> Result<()
     volumes.most_depth = section.number("most-depth")?.unwrap_or(volumes.most_depth);
     for rule in section.list("policy")? {
         let id = rule.text("id")?.ok_or("it says for which volumes the policy is: `id = \"go-*\"`");
-        volumes.rules.push(PolicyRule {
-            namespace: rule.text("namespace")?,
-            pattern: rule.convert("id", || id)?,
-            policy: read_policy(&rule)?,
-        });
+        let (namespace, policy) = (rule.text("namespace")?, read_policy(&rule)?);
         rule.finish()?;
+        volumes.rules.push(PolicyRule { namespace, pattern: rule.convert("id", || id)?, policy });
     }
     section.finish()
 }

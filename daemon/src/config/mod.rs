@@ -198,3 +198,5 @@ impl Default for Config {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vocabulary;

@@ -228,9 +228,10 @@ impl<'a> Section<'a> {
         sections.collect::<Option<_>>().ok_or_else(wrong)
     }
 
-    /// Checks that every key of the table was asked for.
-    pub(super) fn finish(self) -> Result<(), ConfigError> {
-        let asked = self.asked.into_inner();
+    /// Checks that every key of the table was asked for: before what is missing is told, because it may
+    /// be there under a wrong name.
+    pub(super) fn finish(&self) -> Result<(), ConfigError> {
+        let asked = self.asked.borrow();
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             if !asked.iter().any(|asked| asked.eq_ignore_ascii_case(name)) {
