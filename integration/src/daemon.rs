@@ -1,5 +1,6 @@
 //! A real `larderd` on a root of its own, judged by its log and by what it leaves behind.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub struct Launch {
     pub config: String,
     /// Flags, after those that every test needs.
     pub flags: Vec<String>,
+    /// A program with its arguments that becomes the daemon, to start it in another surrounding.
+    pub under: Vec<String>,
     /// Puts its root on a file system of its own, of this many bytes.
     pub disk: Option<u64>,
 }
@@ -54,6 +57,7 @@ impl Daemon {
         let program = settings.built("larderd")?;
         let root = directory.path().join("root");
         fs::create_dir(&root)?;
+        fs::create_dir(directory.path().join("tmp"))?;
         if let Some(bytes) = launch.disk {
             let size = std::ffi::CString::new(format!("size={bytes}"))?;
             mount("tmpfs", &root, "tmpfs", MountFlags::empty(), Some(size.as_c_str()))
@@ -149,9 +153,13 @@ impl Daemon {
     /// Fails if it runs, or does not come up.
     pub fn up(&mut self) -> anyhow::Result<()> {
         anyhow::ensure!(self.running.is_none(), "the daemon runs");
-        let mut running = Program::new(&self.program)
+        let words = self.launch.under.iter().map(OsString::from);
+        let mut words = words.chain([self.program.clone().into_os_string()]);
+        let first = words.next().context("a daemon is a program")?;
+        let mut running = Program::new(first)
+            .args(words)
             .env("NO_COLOR", "1")
-            .env("TMPDIR", self.directory.path())
+            .env("TMPDIR", self.temporary())
             .arg("--config")
             .arg(self.directory.path().join("config.toml"))
             .arg("--root")
@@ -186,6 +194,11 @@ impl Daemon {
         self.judged = false;
     }
 
+    /// Returns the directory for its temporary files.
+    fn temporary(&self) -> PathBuf {
+        self.directory.path().join("tmp")
+    }
+
     fn cgroup_parent(&self) -> String {
         let name = self.directory.path().file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
@@ -214,6 +227,8 @@ impl Daemon {
             wrong.extend(self.stop().err().map(|error| format!("{error:#}")));
         }
         wrong.extend(self.complaints());
+        let files = fs::read_dir(self.temporary()).into_iter().flatten().flatten();
+        wrong.extend(files.map(|file| format!("a temporary file stayed: {file:?}")));
         let left = self.leftovers();
         wrong.extend((!left.is_empty()).then(|| format!("left behind: {left:#?}")));
         wrong

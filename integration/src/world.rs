@@ -28,13 +28,14 @@ impl World {
         Self::launch(Launch::default())
     }
 
-    /// Starts a world with a daemon of this configuration.
+    /// Starts a world with a daemon of this configuration, in which `{registry}` is the registry's host.
     ///
     /// # Errors
     /// Fails if a part of it does not come up.
-    pub fn launch(launch: Launch) -> anyhow::Result<Self> {
+    pub fn launch(mut launch: Launch) -> anyhow::Result<Self> {
         let settings = Settings::read()?;
         let registry = Registry::start(&settings)?;
+        launch.config = launch.config.replace("{registry}", registry.host());
         let backend = Backend::start(&settings, launch)?;
         let client = Buildx::connect(&settings, &backend.address())?;
         Ok(Self { settings, backend, registry, client })

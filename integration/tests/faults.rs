@@ -144,6 +144,20 @@ fn a_registry_whose_layer_is_another_one() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_registry_whose_manifest_is_another_one() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let layer = archive("file", b"x")?;
+    let server =
+        Scripted::start(serve(layer, |layer| Answer::document("application/octet-stream", layer)))?;
+    let named = digest(b"what was asked for");
+    let image = format!("{}/some/image@{named}", server.host());
+    let build = world.build(&Project::new(&format!("FROM {image}\nRUN true\n"))?).fail()?;
+    build.assert_shows(&image);
+    build.assert_shows(&format!("and should have `{named}`"));
+    works(&world)
+}
+
+#[test]
 fn a_layer_that_climbs_out_stays_inside() -> anyhow::Result<()> {
     let world = World::start()?;
     for name in ["../../../../../../tmp/climbed-out", "/../../tmp/climbed-out"] {

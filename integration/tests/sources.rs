@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use integration::{Answer, Asked, Program, Project, Scripted, World};
+use integration::{Answer, Asked, Launch, Program, Project, Scripted, World};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -210,5 +210,15 @@ fn a_base_image_is_on_the_disk_of_the_client() -> anyhow::Result<()> {
         .args(["--build-context", &format!("mine=oci-layout://{layout}:1")])
         .succeed()?;
     assert_eq!(build.step("RUN cat /base")?.lines, ["base"]);
+    Ok(())
+}
+
+#[test]
+fn a_mirror_is_asked_in_place_of_a_registry() -> anyhow::Result<()> {
+    let config = "[registry.\"registry.invalid\"]\nmirrors = [\"{registry}\"]\n";
+    let world = World::launch(Launch { config: config.to_owned(), ..Launch::default() })?;
+    let project = Project::new("FROM registry.invalid/busybox\nRUN echo mirrored\n")?;
+    let build = world.build(&project).succeed()?;
+    assert_eq!(build.step("RUN echo")?.lines, ["mirrored"]);
     Ok(())
 }
