@@ -12,7 +12,7 @@ use crate::state::{Origin, Root, State};
 use crate::store::lock_error;
 use crate::tree::{self, View};
 use crate::turn::{Phase, Turn};
-use crate::{Outcome, Policy, Salvage, Sharing, VolumeError, VolumeEvent, live};
+use crate::{Notice, Outcome, Policy, Salvage, Sharing, Space, VolumeError, VolumeEvent, live};
 
 /// How a use ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(crate) struct Leftovers {
     pub(crate) orphans: Vec<Orphan>,
     /// True if the volume has more layers than it should.
     pub(crate) deep: bool,
+    /// What the step's user is to be told.
+    pub(crate) notices: Vec<Notice>,
 }
 
 impl Ending {
@@ -172,7 +174,7 @@ impl Hold {
         let spoiled = paths.spoiled(layer).as_path().exists();
         let salvage = ending.salvage(&policy, self.turn.sharing);
         let keep = salvage == Salvage::Keep && !spoiled;
-        let fit = if keep { self.fit(&state, &policy)? } else { None };
+        let fit = if keep { self.fit(&state, &policy, left)? } else { None };
         let mut gate = volume.enter_existing()?;
         if keep && self.remember_root(&mut gate.state)? && fit.is_none() {
             gate.commit()?;
@@ -194,7 +196,12 @@ impl Hold {
     }
 
     /// Makes the layer fit to be published; none if there is nothing to publish.
-    fn fit(&self, state: &State, policy: &Policy) -> Result<Option<Fit>, VolumeError> {
+    fn fit(
+        &self,
+        state: &State,
+        policy: &Policy,
+        left: &mut Leftovers,
+    ) -> Result<Option<Fit>, VolumeError> {
         let Some(layer) = self.turn.layer else { return Ok(None) };
         let (volume, base) = (&self.volume, self.turn.base);
         let path = volume.paths.tree(layer);
@@ -213,6 +220,12 @@ impl Hold {
         let (below, origin) = match decision {
             Decision::Drop => {
                 volume.tell(VolumeEvent::Discarded);
+                let name = volume.name.clone();
+                left.notices.push(if base < cutoff {
+                    Notice::CutOff { volume: name }
+                } else {
+                    Notice::Overtaken { volume: name }
+                });
                 return Ok(None);
             }
             Decision::Advance if self.turn.fresh => (Vec::new(), Origin::Fresh),
@@ -225,8 +238,10 @@ impl Hold {
                 (stack(head), Origin::Merged)
             }
         };
-        if self.exceeds_quota(policy)? {
+        if let Some(space) = self.excess(layer, state, policy)? {
             volume.tell(VolumeEvent::Discarded);
+            let (volume, quota) = (volume.name.clone(), policy.quota);
+            left.notices.push(Notice::OverQuota { volume, space, quota });
             return Ok(None);
         }
         let mut layers = [vec![layer], below].concat();
@@ -254,19 +269,29 @@ impl Hold {
             .map_err(failed())
     }
 
-    fn exceeds_quota(&self, policy: &Policy) -> Result<bool, VolumeError> {
+    /// Returns what the volume would take with `layer`, if that is more than its quota. What others
+    /// are writing meanwhile is not counted: it may never be published.
+    fn excess(
+        &self,
+        layer: LayerId,
+        state: &State,
+        policy: &Policy,
+    ) -> Result<Option<Space>, VolumeError> {
         if policy.quota == crate::Quota::default() {
-            return Ok(false);
+            return Ok(None);
         }
-        let layers = self.volume.paths.layers();
-        let space = tree::measure(layers.as_path())
-            .map_err(VolumeError::system("measure", layers.as_path()))?;
+        let mut layers = state.layers();
+        layers.insert(layer);
+        let paths = &self.volume.paths;
+        let trees: Vec<_> = layers.into_iter().map(|layer| paths.layer(layer)).collect();
+        let space = tree::measure_all(&trees)
+            .map_err(VolumeError::system("measure", paths.layers().as_path()))?;
         let exceeds = policy.quota.is_exceeded_by(space);
         if exceeds {
             tracing::warn!(volume.id = %self.volume.key, volume = %self.volume.name,
                 bytes = space.bytes, inodes = space.inodes, "over its quota: not published");
         }
-        Ok(exceeds)
+        Ok(exceeds.then_some(space))
     }
 
     /// Remembers how the step left the root, if that is not how it found it. Returns true if so.

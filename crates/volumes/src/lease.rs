@@ -8,9 +8,10 @@ use mount::Mount;
 use crate::ending::{Ending, Leftovers};
 use crate::hold::Hold;
 use crate::store::Store;
-use crate::{Outcome, VolumeError, tidy};
+use crate::{Notice, Outcome, VolumeError, tidy};
 
-/// A step's volumes. They end in [`Leases::publish`], [`Leases::discard`] or [`Leases::finish`].
+/// A step's volumes. They end in [`Leases::conclude`] or [`Leases::finish`], in [`Leases::publish`], or
+/// in [`Leases::discard`].
 ///
 /// Dropped without one of these, they end as if the step had been killed: what was written to
 /// `private` and `locked` volumes with layers of their own is thrown away, what was written to
@@ -73,7 +74,7 @@ impl Leases {
     /// # Errors
     /// The first failure; a volume whose publish fails is as it was before the step.
     pub async fn publish(self) -> Result<(), VolumeError> {
-        self.end(Ending::Publish).await
+        self.end(Ending::Publish).await.map(|_| ())
     }
 
     /// Throws away what was written to all volumes, except in place.
@@ -81,29 +82,46 @@ impl Leases {
     /// # Errors
     /// The first failure; the volumes are given up all the same.
     pub async fn discard(self) -> Result<(), VolumeError> {
-        self.end(Ending::Discard).await
+        self.end(Ending::Discard).await.map(|_| ())
     }
 
-    /// Publishes or throws away, for each volume as its policy says about such an `outcome`.
+    /// Publishes or throws away, for each volume as its policy says about such an `outcome`. Returns
+    /// what the step's user is to be told.
     ///
     /// # Errors
     /// The first failure; a volume whose publish fails is as it was before the step.
-    pub async fn finish(self, outcome: Outcome) -> Result<(), VolumeError> {
+    pub async fn conclude(self, outcome: Outcome) -> Result<Vec<Notice>, VolumeError> {
         self.end(Ending::Outcome(outcome)).await
     }
 
-    async fn end(mut self, ending: Ending) -> Result<(), VolumeError> {
+    /// As [`Leases::conclude`], where there is no user to be told anything.
+    ///
+    /// # Errors
+    /// As [`Leases::conclude`].
+    pub async fn finish(self, outcome: Outcome) -> Result<(), VolumeError> {
+        self.conclude(outcome).await.map(|_| ())
+    }
+
+    async fn end(mut self, ending: Ending) -> Result<Vec<Notice>, VolumeError> {
         let store = self.store.clone();
         let mut holds = std::mem::take(&mut self.holds);
+        let failed = !holds.is_empty() && ending == Ending::Outcome(Outcome::Failed);
         holds.retain_mut(|hold| !hold.end_at_once(ending));
-        if holds.is_empty() {
-            return Ok(());
+        let mut notices = Vec::new();
+        if !holds.is_empty() {
+            let store = store.clone();
+            let work = move || end_all(&store, holds, ending);
+            let (ended, tidying) =
+                tasks::blocking("volumes.end", work).await.map_err(VolumeError::Stopped)?;
+            tidying.start();
+            notices = ended?;
         }
-        let work = move || end_all(&store, holds, ending);
-        let (first, tidying) =
-            tasks::blocking("volumes.end", work).await.map_err(VolumeError::Stopped)?;
-        tidying.start();
-        first
+        if failed {
+            // Only a hint at why it may have failed: that it is not known is no failure.
+            let free = tasks::blocking("volumes.free", move || store.free()).await;
+            notices.extend(free.ok().and_then(Result::ok).and_then(Notice::of_free));
+        }
+        Ok(notices)
     }
 }
 
@@ -129,26 +147,32 @@ impl Drop for Leases {
     }
 }
 
-fn log(ended: Result<(), VolumeError>) {
+fn log(ended: Result<Vec<Notice>, VolumeError>) {
     if let Err(error) = ended {
         tracing::warn!(error = &error as &dyn std::error::Error, "an abandoned lease ended badly");
     }
 }
 
-/// Ends all uses, each whatever becomes of the others. Returns the first failure.
+/// Ends all uses, each whatever becomes of the others. Returns the first failure, or what the step's
+/// user is to be told.
 fn end_all(
     store: &Arc<Store>,
     holds: Vec<Hold>,
     ending: Ending,
-) -> (Result<(), VolumeError>, tidy::Tidying) {
-    let mut first = Ok(());
+) -> (Result<Vec<Notice>, VolumeError>, tidy::Tidying) {
+    let mut first = Ok(Vec::new());
     let mut tidying = tidy::Tidying::new(store.clone());
     for hold in holds {
         let volume = hold.volume.clone();
-        match hold.end(ending) {
-            Ok(Leftovers { trash, orphans, deep }) => tidying.add(&volume, trash, orphans, deep),
-            Err(error) if first.is_ok() => first = Err(error),
-            Err(error) => log(Err(error)),
+        match (hold.end(ending), &mut first) {
+            (Ok(Leftovers { trash, orphans, deep, notices }), first) => {
+                tidying.add(&volume, trash, orphans, deep);
+                if let Ok(told) = first {
+                    told.extend(notices);
+                }
+            }
+            (Err(error), Ok(_)) => first = Err(error),
+            (Err(error), Err(_)) => log(Err(error)),
         }
     }
     (first, tidying)

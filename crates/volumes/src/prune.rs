@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::record::VolumeRecord;
-use crate::store::Volume;
+use crate::store::{Store, Volume};
 use crate::{Space, VolumeError, VolumeEvent, VolumeKey, VolumeManager, VolumeName};
 
 /// What is to be removed.
@@ -147,14 +147,18 @@ impl VolumeManager {
     /// # Errors
     /// If the file system does not say.
     pub async fn free(&self) -> Result<Space, VolumeError> {
-        self.blocking("volumes.free", |store| {
-            let path = store.layout.volumes();
-            let stat = rustix::fs::statvfs(path.as_path())
-                .map_err(|error| VolumeError::system("look at", path.as_path())(error.into()))?;
-            // Some file systems have no fixed number of inodes, and say 0 of 0.
-            let inodes = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
-            Ok(Space { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
-        })
-        .await
+        self.blocking("volumes.free", |store| store.free()).await
+    }
+}
+
+impl Store {
+    /// Returns what is free on the volumes' disk.
+    pub(crate) fn free(&self) -> Result<Space, VolumeError> {
+        let path = self.layout.volumes();
+        let stat = rustix::fs::statvfs(path.as_path())
+            .map_err(|error| VolumeError::system("look at", path.as_path())(error.into()))?;
+        // Some file systems have no fixed number of inodes, and say 0 of 0.
+        let inodes = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
+        Ok(Space { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
     }
 }

@@ -87,14 +87,20 @@ fn what_would_take_a_volume_over_its_quota_is_not_published() -> anyhow::Result<
     let config = rule("bytes", "quota = \"1MB\"") + &rule("files", "quota-inodes = 100");
     let house = House::start(&config)?;
     house.world.allow_log("over its quota: not published");
-    for (id, too_much) in [
-        ("bytes", "head -c 3000000 /dev/urandom > /c/big"),
-        ("files", "for i in $(seq 200); do echo $i > /c/$i; done"),
+    for (id, too_much, quota) in [
+        (
+            "bytes",
+            "head -c 3000000 /dev/urandom > /c/big",
+            "and its quota is 1MB; raise the `quota`",
+        ),
+        ("files", "for i in $(seq 200); do echo $i > /c/$i; done", "and its quota is 100 files;"),
     ] {
         let mount = at_c(id, ",sharing=private");
         house.run(&mount, "echo small > /c/file")?;
         // The step itself has all it wrote; only nobody after it.
-        house.run(&mount, &format!("{too_much} && ls /c > /dev/null"))?;
+        let said = house.run(&mount, &format!("{too_much} && ls /c > /dev/null"))?.join("\n");
+        let named = format!("cache volume `{id}` keeps nothing of what this step wrote: with it");
+        assert!(said.contains(&named) && said.contains(quota), "the user is told: {said}");
         assert_eq!(house.run(&mount, "ls /c && echo more >> /c/file")?, ["file"], "{id}");
         assert_eq!(house.run(&mount, "cat /c/file")?, ["small", "more"], "{id} is of use still");
     }

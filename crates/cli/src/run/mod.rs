@@ -68,7 +68,9 @@ pub(crate) async fn run(root: &Path, arguments: RunArguments) -> Result<ExitCode
         Ok(ended) => (outcome(ended.status, ended.told_to_end), code(ended.status)),
         Err(_) => (Outcome::Killed, 0),
     };
-    leases.finish(outcome).await?;
+    for notice in leases.conclude(outcome).await? {
+        eprintln!("larder: {notice}");
+    }
     finish(&volumes, &name).await;
     ended.map(|_| status_code(code))
 }

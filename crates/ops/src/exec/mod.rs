@@ -95,7 +95,9 @@ impl Op<ImmutableRef> for ExecOperation {
                 Ok(ExitStatus::Code(_)) => Outcome::Failed,
                 Ok(ExitStatus::Signal(_) | ExitStatus::OutOfMemory) | Err(_) => Outcome::Killed,
             };
-            leases.finish(outcome).await.map_err(failure)?;
+            for notice in leases.conclude(outcome).await.map_err(failure)? {
+                context.log(LogStream::Stderr, format!("{notice}\n"));
+            }
         }
         self.judge(status?)?;
         prepared.commit().await

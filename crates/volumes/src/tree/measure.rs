@@ -15,10 +15,17 @@ use crate::Space;
 ///
 /// The tree may be in use; what goes away meanwhile is not counted.
 pub(crate) fn measure(path: &Path) -> io::Result<Space> {
-    let root = entry::open_root(path)?;
+    measure_all(&[path])
+}
+
+/// Returns what some trees take together; see [`measure`].
+pub(crate) fn measure_all<P: AsRef<Path>>(paths: &[P]) -> io::Result<Space> {
     let mut meter = Meter::default();
-    meter.count(&rustix::fs::fstat(&root)?);
-    meter.descend(root)?;
+    for path in paths {
+        let root = entry::open_root(path.as_ref())?;
+        meter.count(&rustix::fs::fstat(&root)?);
+        meter.descend(root)?;
+    }
     Ok(meter.space)
 }
 

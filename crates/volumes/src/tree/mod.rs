@@ -12,7 +12,7 @@ mod unite;
 mod view;
 
 pub(crate) use entry::{copy_root_xattrs, is_empty, root_attributes, set_root};
-pub(crate) use measure::measure;
+pub(crate) use measure::{measure, measure_all};
 pub(crate) use sink::{Below, sink};
 pub(crate) use transfer::{Means, has_reflinks, transfer};
 pub(crate) use unite::unite;

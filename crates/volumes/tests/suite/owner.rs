@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use volumes::{
-    Form, Merge, Origin, Outcome, PolicyPatch, PolicyRule, PruneRequest, Quota, Sharing, Space,
-    Unobserved, VolumeError, VolumeManager, VolumeRecord, VolumeSettings, prune_candidates,
+    Form, Merge, Notice, Origin, Outcome, PolicyPatch, PolicyRule, PruneRequest, Quota, Sharing,
+    Space, Unobserved, VolumeError, VolumeManager, VolumeRecord, VolumeSettings, prune_candidates,
 };
 
 use crate::world::{self, World, key, label, mounted, name, request, view};
@@ -122,21 +122,91 @@ async fn a_forked_volume_goes_its_own_way() {
 }
 
 #[tokio::test]
-async fn a_quota_keeps_a_layer_from_being_published() {
-    let quota = Some(Quota { bytes: Some(200_000), inodes: None });
+async fn a_quota_keeps_a_layer_from_being_published_and_the_user_is_told() {
+    let quota = Quota { bytes: Some(200_000), inodes: None };
     let rule = PolicyRule {
         namespace: None,
         pattern: "small-*".to_owned(),
-        policy: PolicyPatch { quota, ..Default::default() },
+        policy: PolicyPatch { quota: Some(quota), ..Default::default() },
     };
     let world = World::with(VolumeSettings { rules: vec![rule], ..Default::default() }).await;
     for (id, published) in [("small-v", false), ("large-v", true)] {
         world.take(id, Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
         let fork = world.take(id, Sharing::Private).await;
         mounted(&fork.mount(0).unwrap()).write("big", &"x".repeat(300_000));
-        fork.finish(Outcome::Succeeded).await.unwrap();
+        let told = fork.conclude(Outcome::Succeeded).await.unwrap();
         assert_eq!(!world.head(id).await.is_empty(), published, "{id}");
+        match &told[..] {
+            [] => assert!(published),
+            [Notice::OverQuota { volume, space, quota: limit }] => {
+                assert_eq!((volume, *limit, published), (&name(id), quota, false));
+                assert!((300_000..400_000).contains(&space.bytes), "{space:?}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
+}
+
+#[tokio::test]
+async fn what_others_are_writing_does_not_take_a_fork_over_the_quota() {
+    let quota = Some(Quota { bytes: Some(200_000), inodes: None });
+    let defaults = PolicyPatch { quota, ..Default::default() };
+    let world = World::with(VolumeSettings { defaults, ..Default::default() }).await;
+    world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
+    let big = world.take("v", Sharing::Private).await;
+    mounted(&big.mount(0).unwrap()).write("big", &"x".repeat(300_000));
+    let small = world.take("v", Sharing::Private).await;
+    mounted(&small.mount(0).unwrap()).write("small", "x");
+    assert_eq!(small.conclude(Outcome::Succeeded).await.unwrap(), []);
+    assert_eq!(world.head("v").await, ["small"]);
+    assert!(matches!(
+        big.conclude(Outcome::Succeeded).await.unwrap()[..],
+        [Notice::OverQuota { .. }]
+    ));
+    assert_eq!(world.head("v").await, ["small"]);
+}
+
+#[tokio::test]
+async fn a_user_whose_writes_are_dropped_for_others_is_told() {
+    let defaults = PolicyPatch { merge: Some(Merge::FirstWriter), ..Default::default() };
+    let world = World::with(VolumeSettings { defaults, ..Default::default() }).await;
+    world.fill("v", &[]).await;
+    let [first, second] =
+        [world.take("v", Sharing::Private).await, world.take("v", Sharing::Private).await];
+    mounted(&first.mount(0).unwrap()).write("first", "");
+    mounted(&second.mount(0).unwrap()).write("second", "");
+    assert_eq!(first.conclude(Outcome::Succeeded).await.unwrap(), []);
+    let told = second.conclude(Outcome::Succeeded).await.unwrap();
+    assert_eq!(told, [Notice::Overtaken { volume: name("v") }]);
+    let late = world.take("v", Sharing::Private).await;
+    mounted(&late.mount(0).unwrap()).write("late", "");
+    world.manager.reset(key("v"), label()).await.unwrap();
+    let told = late.conclude(Outcome::Succeeded).await.unwrap();
+    assert_eq!(told, [Notice::CutOff { volume: name("v") }]);
+}
+
+#[tokio::test]
+async fn the_user_of_a_step_that_fails_on_a_full_disk_is_told_so() {
+    for sharing in [Sharing::Shared, Sharing::Private] {
+        let world = World::on_memory(4 << 20).await;
+        let lease = world.take("v", sharing).await;
+        let tree = mounted(&lease.mount(0).unwrap());
+        let full = fs::write(tree.path.join("big"), vec![1; 8 << 20]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        drop(tree);
+        match lease.conclude(Outcome::Failed).await {
+            Ok(told) => assert!(matches!(told[..], [Notice::DiskFull { .. }]), "{told:?}"),
+            // There was no room even for what was written to be published.
+            Err(error) => {
+                assert_eq!(sharing, Sharing::Private, "{error}");
+                let reason = std::error::Error::source(&error).unwrap().to_string();
+                assert!(reason.contains("No space left"), "{error}: {reason}");
+            }
+        }
+    }
+    let world = World::on_memory(4 << 20).await;
+    let fine = world.take("v", Sharing::Shared).await;
+    assert_eq!(fine.conclude(Outcome::Failed).await.unwrap(), [], "it failed for another reason");
 }
 
 #[tokio::test]

@@ -63,6 +63,18 @@ impl World {
         Some(Self { manager, root, seeds: Mutex::default(), mounted: Some(target) })
     }
 
+    /// Opens volumes on a file system of its own of `size` bytes, in memory.
+    pub async fn on_memory(size: u64) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("mounted");
+        fs::create_dir(&target).unwrap();
+        let tmpfs = MountSource::Tmpfs { size: Some(size), mode: 0o700 };
+        let tmpfs = mount::detached::open(&Mount { source: tmpfs, readonly: false }).unwrap();
+        tmpfs.attach(&HostPath::new(&target).unwrap()).unwrap();
+        let manager = open(target.clone(), VolumeSettings::default()).await;
+        Self { manager, root, seeds: Mutex::default(), mounted: Some(target) }
+    }
+
     pub fn request(&self, id: &str, sharing: Sharing) -> LeaseRequest {
         request(id, sharing)
     }
