@@ -145,6 +145,7 @@ impl FileLock {
     /// # Errors
     /// [`LockError::System`] if the file cannot be renamed; it keeps its name then.
     pub fn rename(&mut self, to: &Path) -> Result<(), LockError> {
+        moment();
         std::fs::rename(&self.path, to).map_err(system("rename", &self.path))?;
         self.path = to.to_owned();
         Ok(())
@@ -172,6 +173,7 @@ impl FileLock {
     /// # Errors
     /// [`LockError::System`] if the file cannot be removed; the lock is let go all the same.
     pub fn remove(self) -> Result<(), LockError> {
+        moment();
         // Removed while held: whoever waits on this file finds out by its missing name.
         std::fs::remove_file(&self.path).map_err(system("remove", &self.path))
     }
@@ -179,6 +181,7 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
+        moment();
         // Before the file is closed: the notice that waiters get is of the closing.
         if let Err(error) = FileExt::unlock(&*self.file) {
             tracing::warn!(path = %self.path.display(), %error, "lock not let go before its end");
@@ -238,6 +241,7 @@ fn settle(
 }
 
 fn open(path: &Path) -> Result<File, LockError> {
+    moment();
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -249,6 +253,7 @@ fn open(path: &Path) -> Result<File, LockError> {
 }
 
 fn open_to_look(path: &Path) -> Result<Option<File>, LockError> {
+    moment();
     match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -260,6 +265,7 @@ fn open_to_look(path: &Path) -> Result<Option<File>, LockError> {
 // error type: hence the calls by the trait's name.
 
 fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    moment();
     let tried = match mode {
         Mode::Shared => FileExt::try_lock_shared(file),
         Mode::Exclusive => FileExt::try_lock_exclusive(file),
@@ -287,6 +293,7 @@ fn lock(file: &File, mode: Mode) -> io::Result<()> {
 }
 
 fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    moment();
     let opened = file.metadata()?;
     match std::fs::metadata(path) {
         Ok(named) => Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino())),
@@ -295,7 +302,16 @@ fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
+/// Comes before each thing that others may see or change: where tests let others go first.
+fn moment() {
+    #[cfg(test)]
+    interleavings::moment();
+}
+
 fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LockError {
     let path = path.to_owned();
     move |source| LockError::System { action, path, source }
 }
+
+#[cfg(test)]
+mod interleavings;

@@ -63,11 +63,7 @@ impl Wakes {
     pub(crate) fn listen(&self, key: VolumeKey, paths: &VolumePaths) -> Listener<'_> {
         let inotify = self.inotify();
         let mut waits = self.waits.lock();
-        let wait = waits.volumes.entry(key).or_insert_with(|| Wait {
-            sender: watch::Sender::new(()),
-            watch: None,
-            waiters: 0,
-        });
+        let wait = waits.wait(key);
         wait.waiters += 1;
         let receiver = wait.sender.subscribe();
         if let (None, Some(inotify)) = (wait.watch, inotify) {
@@ -116,6 +112,11 @@ impl Wakes {
 }
 
 impl Waits {
+    fn wait(&mut self, key: VolumeKey) -> &mut Wait {
+        let nobody = || Wait { sender: watch::Sender::new(()), watch: None, waiters: 0 };
+        self.volumes.entry(key).or_insert_with(nobody)
+    }
+
     fn signal(&self, key: VolumeKey) {
         if let Some(wait) = self.volumes.get(&key) {
             wait.sender.send_replace(());
@@ -173,3 +174,6 @@ impl Drop for Listener<'_> {
         self.wakes.forget(self.key);
     }
 }
+
+#[cfg(test)]
+mod interleavings;
