@@ -227,6 +227,7 @@ pub(crate) enum Driver {
     Auto,
     Overlay,
     Reflink,
+    Subvolume,
 }
 
 /// What is to be run.

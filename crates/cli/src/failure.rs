@@ -105,6 +105,7 @@ impl From<VolumeError> for Failure {
             | VolumeError::Newer { .. }
             | VolumeError::NoSpace { .. }
             | VolumeError::NoReflinks(_)
+            | VolumeError::NoSubvolumes { .. }
             | VolumeError::Lock(_)
             | VolumeError::System { .. }
             | VolumeError::Stopped(_) => Kind::Other,

@@ -21,6 +21,7 @@ mod process;
 mod secret;
 mod signal;
 mod spec;
+pub mod subvolume;
 
 pub use config::{DnsConfig, ExecutorConfig, HelperProgram, SandboxNetwork};
 pub use error::{ExecutorError, SetupError};

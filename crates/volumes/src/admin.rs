@@ -105,11 +105,10 @@ impl VolumeManager {
     pub async fn reset(&self, key: VolumeKey, by: Label) -> Result<(), VolumeError> {
         self.move_head(key, move |volume, gate| {
             let layer = LayerId::invent();
-            for path in [volume.paths.layer(layer), volume.paths.tree(layer)] {
-                let made = volume.store.disk.make_directory(path.as_path());
-                made.map_err(VolumeError::system("make", path.as_path()))?;
-            }
-            let tree = volume.paths.tree(layer);
+            let (directory, tree) = (volume.paths.layer(layer), volume.paths.tree(layer));
+            let made = volume.store.disk.make_directory(directory.as_path());
+            made.map_err(VolumeError::system("make", directory.as_path()))?;
+            volume.make_tree(&tree, &volume.policy(&gate.state))?;
             let set = tree::set_root(tree.as_path(), Root { uid: 0, gid: 0, mode: 0o755 });
             set.map_err(VolumeError::system("prepare", tree.as_path()))?;
             let parent = Some(gate.state.head);
@@ -243,7 +242,7 @@ impl Volume {
     fn measure(&self, begun: Option<Measured>) -> Result<Space, VolumeError> {
         let layers = self.paths.layers();
         let failed = VolumeError::system("measure", layers.as_path());
-        let space = tree::measure(layers.as_path()).map_err(failed)?;
+        let space = tree::measure(&[&layers], self.store.twins()).map_err(failed)?;
         if let (Some(begun), Some(_gate)) = (begun, self.enter()?) {
             begun.end(&self.paths, space);
         }
@@ -303,7 +302,10 @@ impl Volume {
         drop(gate);
         let space = match measured {
             Some(space) => space,
-            None => tree::measure(trash.join("layers").as_path()).unwrap_or_default(),
+            None => {
+                let layers = trash.join("layers");
+                tree::measure(&[&layers], self.store.twins()).unwrap_or_default()
+            }
         };
         let mut tidying = Tidying::new(self.store.clone());
         tidying.add(self, vec![trash], Vec::new(), false);
@@ -321,10 +323,13 @@ impl Volume {
         let publisher = self.paths.publisher();
         let _publisher =
             FileLock::acquire(publisher.as_path(), Mode::Exclusive, None).map_err(lock_error)?;
-        let layers = self.freeze()?;
-        target.make(Origin::Forked, by, |paths, state| {
+        let (layers, whole) = self.freeze()?;
+        target.make(Origin::Forked, by, whole.as_ref(), |paths, state| {
             let tree = paths.tree(state.head_layers()[0]);
             let failed = || VolumeError::system("fork", tree.as_path());
+            if whole.is_some() {
+                return self.store.disk.sync_tree(tree.as_path()).map_err(failed());
+            }
             let view = View::open(&layers).map_err(failed())?;
             let disk = &self.store.disk;
             let mut pace = || disk.before(crate::Step::Link, tree.as_path());
@@ -334,8 +339,9 @@ impl Volume {
         Ok(target.key)
     }
 
-    /// Makes sure that the head's tree does not change any more, and returns its layers.
-    fn freeze(&self) -> Result<Vec<HostPath>, VolumeError> {
+    /// Makes sure that the head's tree does not change any more, and returns its layers, and the tree
+    /// if it can be forked as a whole.
+    fn freeze(&self) -> Result<(Vec<HostPath>, Option<HostPath>), VolumeError> {
         let mut gate = self.enter_existing()?;
         gate.bury(&mut Vec::new())?;
         let head = gate.state.head_layers().to_vec();
@@ -352,7 +358,8 @@ impl Volume {
             gate.state.form = Form::Versioned;
             gate.commit()?;
         }
-        Ok(head.iter().map(|layer| self.paths.tree(*layer)).collect())
+        let whole = self.forkable(&head, &self.policy(&gate.state))?;
+        Ok((head.iter().map(|layer| self.paths.tree(*layer)).collect(), whole))
     }
 }
 

@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use executor::subvolume;
+
 /// A kind of durable step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -29,6 +31,8 @@ pub enum Step {
     SyncTree,
     /// An entry of a layer is linked or moved into another.
     Link,
+    /// A subvolume is forked.
+    Snapshot,
 }
 
 /// Decides before each durable step whether it fails. In production no step is asked about.
@@ -90,6 +94,18 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             done => done,
         }
+    }
+
+    /// Makes an empty tree that can be forked as a whole.
+    pub(crate) fn make_subvolume(&self, path: &Path) -> io::Result<()> {
+        self.before(Step::MakeDirectory, path)?;
+        subvolume::create(path)
+    }
+
+    /// Forks a tree as a whole.
+    pub(crate) fn snapshot(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.before(Step::Snapshot, to)?;
+        subvolume::snapshot(from, to)
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

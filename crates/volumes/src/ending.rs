@@ -1,5 +1,6 @@
 //! The end of a use: what was written is published or thrown away, exactly once.
 
+use executor::subvolume;
 use filelock::{FileLock, Mode};
 use mount::HostPath;
 
@@ -203,59 +204,97 @@ impl Hold {
         left: &mut Leftovers,
     ) -> Result<Option<Fit>, VolumeError> {
         let Some(layer) = self.turn.layer else { return Ok(None) };
-        let (volume, base) = (&self.volume, self.turn.base);
-        let path = volume.paths.tree(layer);
-        let failed = || VolumeError::system("publish", path.as_path());
-        let nothing = || tree::is_empty(path.as_path()).map_err(failed());
         // A process that died after publishing and before ending its turn has left nothing to do.
-        let published = state.layers().contains(&layer);
-        if published || (!self.turn.fresh && nothing()?) {
+        if state.layers().contains(&layer) || self.wrote_nothing(layer)? {
             return Ok(None);
         }
-        let (head, cutoff) = (state.head, state.cutoff);
-        let decision = decide(Situation { merge: policy.merge, base, head, cutoff });
-        let stack = |number| -> Vec<_> {
-            state.version(number).map(|version| version.layers.clone()).unwrap_or_default()
-        };
-        let (below, origin) = match decision {
-            Decision::Drop => {
-                volume.tell(VolumeEvent::Discarded);
-                let name = volume.name.clone();
-                left.notices.push(if base < cutoff {
-                    Notice::CutOff { volume: name }
-                } else {
-                    Notice::Overtaken { volume: name }
-                });
-                return Ok(None);
-            }
-            Decision::Advance if self.turn.fresh => (Vec::new(), Origin::Fresh),
-            Decision::Advance => (stack(base), Origin::Published),
-            Decision::Unite => {
-                self.unite(&stack(base), &stack(head))?;
-                if nothing()? {
-                    return Ok(None);
-                }
-                (stack(head), Origin::Merged)
-            }
-        };
-        if let Some(space) = self.excess(layer, state, policy)? {
+        let Some(fit) = self.place(layer, state, policy, left)? else { return Ok(None) };
+        let (volume, path) = (&self.volume, self.volume.paths.tree(layer));
+        let directory = fit.flat.as_ref().map(Flat::directory);
+        let directory = directory.cloned().unwrap_or_else(|| volume.paths.layer(layer));
+        if let Some(space) = self.excess(directory, state, policy)? {
             volume.tell(VolumeEvent::Discarded);
             let (volume, quota) = (volume.name.clone(), policy.quota);
             left.notices.push(Notice::OverQuota { volume, space, quota });
             return Ok(None);
         }
-        let mut layers = [vec![layer], below].concat();
-        let mut flat = None;
-        if layers.len() > volume.store.settings.most_depth {
-            let made = volume.flatten(&layers)?;
-            layers = vec![made.layer];
-            flat = Some(made);
-        }
-        volume.store.disk.sync_tree(path.as_path()).map_err(failed())?;
-        Ok(Some(Fit { layers, origin, flat }))
+        let synced = volume.store.disk.sync_tree(path.as_path());
+        synced.map_err(VolumeError::system("publish", path.as_path()))?;
+        Ok(Some(fit))
     }
 
-    fn unite(&self, base: &[LayerId], head: &[LayerId]) -> Result<(), VolumeError> {
+    /// Returns true if what is in the layer is not worth a version.
+    fn wrote_nothing(&self, layer: LayerId) -> Result<bool, VolumeError> {
+        let path = self.volume.paths.tree(layer);
+        let failed = VolumeError::system("publish", path.as_path());
+        if self.turn.fresh {
+            return Ok(false);
+        }
+        if self.volume.is_whole(layer)? {
+            return subvolume::has_changed(path.as_path()).map(|changed| !changed).map_err(failed);
+        }
+        tree::is_empty(path.as_path()).map_err(failed)
+    }
+
+    /// Puts the layer where the head is now, which may have moved; none if nothing of it is left.
+    fn place(
+        &self,
+        layer: LayerId,
+        state: &State,
+        policy: &Policy,
+        left: &mut Leftovers,
+    ) -> Result<Option<Fit>, VolumeError> {
+        let (volume, base) = (&self.volume, self.turn.base);
+        let (head, cutoff) = (state.head, state.cutoff);
+        let stack = |number| -> Vec<_> {
+            state.version(number).map(|version| version.layers.clone()).unwrap_or_default()
+        };
+        // What began empty stands on nothing, and so does a fork as a whole.
+        let stands_alone = self.turn.fresh || volume.is_whole(layer)?;
+        let origin = if self.turn.fresh { Origin::Fresh } else { Origin::Published };
+        let (below, origin) = match decide(Situation { merge: policy.merge, base, head, cutoff }) {
+            Decision::Drop => {
+                volume.tell(VolumeEvent::Discarded);
+                let volume = volume.name.clone();
+                let cut_off = base < cutoff;
+                left.notices.push(if cut_off {
+                    Notice::CutOff { volume }
+                } else {
+                    Notice::Overtaken { volume }
+                });
+                return Ok(None);
+            }
+            Decision::Advance if stands_alone => (Vec::new(), origin),
+            Decision::Advance => (stack(base), origin),
+            Decision::Unite => {
+                let forkable = volume.forkable(&stack(head), policy)?;
+                let tree = forkable.filter(|_| stands_alone && !self.turn.fresh);
+                if let Some(tree) = tree {
+                    let grafted = volume.graft(&volume.paths.tree(layer), &stack(base), &tree)?;
+                    return Ok(grafted.map(|flat| Fit::of(flat, Origin::Merged)));
+                }
+                self.unite(&stack(base), &stack(head), stands_alone)?;
+                let path = volume.paths.tree(layer);
+                let failed = VolumeError::system("publish", path.as_path());
+                if tree::is_empty(path.as_path()).map_err(failed)? {
+                    return Ok(None);
+                }
+                (stack(head), Origin::Merged)
+            }
+        };
+        let layers = [vec![layer], below].concat();
+        if layers.len() > volume.store.settings.most_depth {
+            return Ok(Some(Fit::of(volume.flatten(&layers, policy)?, origin)));
+        }
+        Ok(Some(Fit { layers, origin, flat: None }))
+    }
+
+    fn unite(
+        &self,
+        base: &[LayerId],
+        head: &[LayerId],
+        stands_alone: bool,
+    ) -> Result<(), VolumeError> {
         let Some(layer) = self.turn.layer else { return Ok(()) };
         let (paths, disk) = (&self.volume.paths, &self.volume.store.disk);
         let path = paths.tree(layer);
@@ -265,26 +304,25 @@ impl Hold {
             View::open(&trees).map_err(failed())
         };
         let mut pace = || disk.before(crate::Step::Link, path.as_path());
-        tree::unite(path.as_path(), &view(base)?, &view(head)?, self.turn.fresh, &mut pace)
+        tree::unite(path.as_path(), &view(base)?, &view(head)?, stands_alone, &mut pace)
             .map_err(failed())
     }
 
-    /// Returns what the volume would take with `layer`, if that is more than its quota. What others
-    /// are writing meanwhile is not counted: it may never be published.
+    /// Returns what the volume would take with one more layer, which is in `directory`, if that is more
+    /// than its quota. What others are writing meanwhile is not counted: it may never be published.
     fn excess(
         &self,
-        layer: LayerId,
+        directory: HostPath,
         state: &State,
         policy: &Policy,
     ) -> Result<Option<Space>, VolumeError> {
         if policy.quota == crate::Quota::default() {
             return Ok(None);
         }
-        let mut layers = state.layers();
-        layers.insert(layer);
         let paths = &self.volume.paths;
-        let trees: Vec<_> = layers.into_iter().map(|layer| paths.layer(layer)).collect();
-        let space = tree::measure_all(&trees)
+        let mut layers: Vec<_> = state.layers().iter().map(|layer| paths.layer(*layer)).collect();
+        layers.push(directory);
+        let space = tree::measure(&layers, self.volume.store.twins())
             .map_err(VolumeError::system("measure", paths.layers().as_path()))?;
         let exceeds = policy.quota.is_exceeded_by(space);
         if exceeds {
@@ -341,4 +379,11 @@ struct Fit {
     origin: Origin,
     /// The only layer, if the stack was made into one; not in its place yet.
     flat: Option<Flat>,
+}
+
+impl Fit {
+    /// What a layer that stands on nothing, and is not in its place yet, is fit for.
+    fn of(flat: Flat, origin: Origin) -> Self {
+        Self { layers: vec![flat.layer], origin, flat: Some(flat) }
+    }
 }

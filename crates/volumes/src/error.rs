@@ -88,6 +88,15 @@ pub enum VolumeError {
     /// A policy asks for reflink copies where there are none.
     #[error("the file system of `{}` has no reflinks, which a policy's `driver` asks for: use xfs or btrfs, or another driver", .0.display())]
     NoReflinks(PathBuf),
+    /// A policy asks for subvolumes where there are none.
+    #[error("no subvolumes can be made in `{}`, which a policy's `driver` asks for: use btrfs, or another driver", path.display())]
+    NoSubvolumes {
+        /// The root of the volumes.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// A file lock could not be taken.
     #[error("cannot lock volume files")]
     Lock(#[source] LockError),

@@ -9,7 +9,7 @@ use mount::HostPath;
 use crate::layout::LayerId;
 use crate::store::{Volume, lock_error};
 use crate::tree::{self, Means, View};
-use crate::{Step, VolumeError};
+use crate::{Policy, Step, VolumeError};
 
 /// A layer in limbo. Dropped without being put in its place it is removed.
 #[derive(Debug)]
@@ -21,26 +21,43 @@ pub(crate) struct Flat {
 
 impl Volume {
     /// Makes one layer of `layers`, topmost first, none of which changes any more.
-    pub(crate) fn flatten(&self, layers: &[LayerId]) -> Result<Flat, VolumeError> {
-        let (disk, layout) = (&self.store.disk, &self.store.layout);
-        let making = FileLock::acquire(layout.making().as_path(), Mode::Shared, None);
-        let layer = LayerId::invent();
-        let beside = layout.limbo().join(layer.to_string());
-        let flat = Flat { layer, beside, _making: making.map_err(lock_error)? };
-        let tree = flat.beside.join("fs");
+    pub(crate) fn flatten(&self, layers: &[LayerId], policy: &Policy) -> Result<Flat, VolumeError> {
+        let disk = &self.store.disk;
+        let flat = self.begin_flat()?;
+        let tree = flat.tree();
+        self.make_tree(&tree, policy)?;
         let failed = || VolumeError::system("flatten", tree.as_path());
-        for path in [&flat.beside, &tree] {
-            disk.make_directory(path.as_path()).map_err(failed())?;
-        }
         let trees: Vec<_> = layers.iter().map(|layer| self.paths.tree(*layer)).collect();
         let view = View::open(&trees).map_err(failed())?;
         let mut pace = || disk.before(Step::Link, tree.as_path());
         tree::transfer(&view, tree.as_path(), Means::Link, &mut pace).map_err(failed())?;
         Ok(flat)
     }
+
+    /// Makes the directory of a layer in limbo; its tree is not made yet.
+    pub(crate) fn begin_flat(&self) -> Result<Flat, VolumeError> {
+        let (disk, layout) = (&self.store.disk, &self.store.layout);
+        let making = FileLock::acquire(layout.making().as_path(), Mode::Shared, None);
+        let layer = LayerId::invent();
+        let beside = layout.limbo().join(layer.to_string());
+        let flat = Flat { layer, beside, _making: making.map_err(lock_error)? };
+        let failed = VolumeError::system("make", flat.beside.as_path());
+        disk.make_directory(flat.beside.as_path()).map_err(failed)?;
+        Ok(flat)
+    }
 }
 
 impl Flat {
+    /// The directory of the layer, for now.
+    pub(crate) const fn directory(&self) -> &HostPath {
+        &self.beside
+    }
+
+    /// The tree of the layer, for now.
+    pub(crate) fn tree(&self) -> HostPath {
+        self.beside.join("fs")
+    }
+
     /// Puts the layer in its place. Called inside the gate, before the commit that needs it.
     pub(crate) fn put(self, volume: &Volume) -> Result<(), VolumeError> {
         let to = volume.paths.layer(self.layer);
@@ -52,6 +69,6 @@ impl Flat {
 impl Drop for Flat {
     fn drop(&mut self) {
         // Gone already if it was put in its place; what cannot be removed is swept later.
-        let _ = std::fs::remove_dir_all(self.beside.as_path());
+        let _ = tree::remove_all(self.beside.as_path());
     }
 }

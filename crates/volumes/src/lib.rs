@@ -18,6 +18,13 @@
 //! several steps share above a head is an overlay mounted by this crate; a process that does not see
 //! that mount, because it lives in another mount namespace, waits until the group has ended.
 //!
+//! On btrfs a tree is a subvolume, and a writer's tree a snapshot of the head's: nothing is mounted or
+//! stacked, a group's tree is seen by every process, and the first fork beside a writer in place is all
+//! that had been written at one instant. Such a layer is a version by itself; a union is made in a
+//! snapshot of the head. Volumes that have layers already, and trees in which a step has made
+//! subvolumes of its own, go on with the overlay. What several snapshots have in common is counted
+//! once, though `du` counts it in each.
+//!
 //! Writes that are kept after a failure, and those that are not:
 //!
 //! | step | in place | `shared`, own layer | `locked`, `private`, own layer |
@@ -47,7 +54,7 @@
 //!     gate                        lock: held while documents are read and turns decided; moments
 //!     publisher                   lock: held while the head moves or layers are settled
 //!     turns/<turn>                a lease or a place in the queue, locked by its living owner
-//!     layers/<id>/fs              a plain tree, or what one writer changed above others
+//!     layers/<id>/fs              a plain tree, a subvolume, or what one writer changed above others
 //!     layers/<id>/work            the kernel's scratch space, and ours when layers are settled
 //!     layers/<id>/live            where a tree that several share is mounted
 //!     layers/<id>/spoiled         there if the layer must not be published
@@ -76,6 +83,7 @@ mod ending;
 mod error;
 mod flatten;
 mod gate;
+mod ground;
 mod hold;
 mod idle;
 mod layout;

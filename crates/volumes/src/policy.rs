@@ -44,7 +44,8 @@ pub enum NoCache {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
-    /// Overlay layers, and reflink copies where they spare a wait.
+    /// Snapshots of subvolumes on btrfs; elsewhere overlay layers, and reflink copies where they spare
+    /// a wait.
     #[default]
     Auto,
     /// Overlay layers only.
@@ -52,6 +53,9 @@ pub enum Driver {
     /// Reflink copies where overlay layers would make somebody wait; refused at start on a file
     /// system that has none.
     Reflink,
+    /// Snapshots of subvolumes: no layers, no wait, and a directory can be renamed as anywhere else.
+    /// Refused at start on a file system that has none. What a volume has in layers already stays so.
+    Subvolume,
 }
 
 /// An amount of disk.

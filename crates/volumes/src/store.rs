@@ -8,6 +8,7 @@ use mount::HostPath;
 
 use crate::disk::Disk;
 use crate::document::{self, FORMAT};
+use crate::ground;
 use crate::idle::Idle;
 use crate::layout::{LayerId, Layout, VolumePaths, format_of};
 use crate::observe::Observed;
@@ -30,6 +31,10 @@ pub(crate) struct Store {
     pub(crate) observed: Observed,
     /// True if files can be copied without copying their content.
     pub(crate) reflinks: bool,
+    /// True on btrfs, where a layer's tree may be one that is forked as a whole.
+    pub(crate) btrfs: bool,
+    /// True if such trees can be made.
+    pub(crate) subvolumes: bool,
 }
 
 /// One volume; that it is there is not said.
@@ -75,8 +80,17 @@ impl Store {
         if !reflinks && settings.wants(Driver::Reflink) {
             return Err(VolumeError::NoReflinks(root.as_path().to_owned()));
         }
+        let btrfs = ground::is_btrfs(&layout);
+        let subvolumes = match ground::probe(&layout)? {
+            Ok(()) => true,
+            Err(source) if settings.wants(Driver::Subvolume) => {
+                let path = root.as_path().to_owned();
+                return Err(VolumeError::NoSubvolumes { path, source });
+            }
+            Err(_) => false,
+        };
         let observed = Observed::default();
-        Ok(Self { layout, disk, settings, wakes, idle, observed, reflinks })
+        Ok(Self { layout, disk, settings, wakes, idle, observed, reflinks, btrfs, subvolumes })
     }
 
     /// Returns the volume called `name`, which may have to be made.
@@ -139,14 +153,14 @@ impl Volume {
     pub(crate) fn create(&self, beginning: &Beginning) -> Result<(), VolumeError> {
         let origin = if beginning.seed.is_some() { Origin::Seeded } else { Origin::Created };
         let by = beginning.by.clone();
-        let Some(seed) = &beginning.seed else { return self.make(origin, by, |_, _| Ok(())) };
+        let Some(seed) = &beginning.seed else { return self.make(origin, by, None, |_, _| Ok(())) };
         // Seeding takes as long as copying does: once is enough.
         let lock = self.store.layout.seeding().join(self.key.to_string());
         let turn = FileLock::acquire(lock.as_path(), Mode::Exclusive, None).map_err(lock_error)?;
         if self.paths.directory().as_path().exists() {
             return turn.remove().map_err(lock_error);
         }
-        self.make(origin, by, |paths, state| {
+        self.make(origin, by, None, |paths, state| {
             let tree = paths.tree(state.head_layers()[0]);
             let failed = || VolumeError::system("seed", tree.as_path());
             let seed = View::open(&seed.layers).map_err(failed())?;
@@ -158,11 +172,13 @@ impl Volume {
         turn.remove().map_err(lock_error)
     }
 
-    /// Makes the volume beside its place, has it filled, and puts it there in one instant.
+    /// Makes the volume beside its place, has it filled, and puts it there in one instant. Its tree is a
+    /// fork of `from`, or empty to begin with.
     pub(crate) fn make(
         &self,
         origin: Origin,
         by: Label,
+        from: Option<&HostPath>,
         fill: impl FnOnce(&VolumePaths, &mut State) -> Result<(), VolumeError>,
     ) -> Result<(), VolumeError> {
         let (disk, layout) = (&self.store.disk, &self.store.layout);
@@ -173,24 +189,27 @@ impl Volume {
         let layer = LayerId::invent();
         let mut state = State::new(layer, origin, Some(by));
         let written = (|| {
-            let tree = paths.tree(layer);
-            for path in [paths.turns(), paths.layers(), paths.layer(layer), tree.clone()]
-                .iter()
-                .fold(vec![paths.directory()], |all, path| [all, vec![path]].concat())
-            {
+            let (volume, tree) = (paths.directory().clone(), paths.tree(layer));
+            for path in [volume, paths.turns(), paths.layers(), paths.layer(layer)] {
                 let failed = VolumeError::system("make", path.as_path());
                 disk.make_directory(path.as_path()).map_err(failed)?;
             }
-            let failed = VolumeError::system("open", tree.as_path());
-            let root = Root { uid: 0, gid: 0, mode: 0o755 };
-            tree::set_root(tree.as_path(), root).map_err(failed)?;
+            match from {
+                Some(from) => self.fork_tree(from, &tree)?,
+                None => {
+                    self.make_tree(&tree, &self.policy(&state))?;
+                    let failed = VolumeError::system("open", tree.as_path());
+                    let root = Root { uid: 0, gid: 0, mode: 0o755 };
+                    tree::set_root(tree.as_path(), root).map_err(failed)?;
+                }
+            }
             fill(&paths, &mut state)?;
             self.write(&paths.name(), &self.name)?;
             self.write(&paths.state(), &state)?;
             self.put(beside)
         })();
         if written.is_err() {
-            let _ = std::fs::remove_dir_all(beside);
+            let _ = tree::remove_all(beside);
         }
         written
     }
@@ -199,9 +218,12 @@ impl Volume {
         let (disk, target) = (&self.store.disk, self.paths.directory().as_path());
         match disk.rename(beside, target) {
             Ok(()) => {}
-            // Somebody was first: their volume is as good.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                let _ = std::fs::remove_dir_all(beside);
+            // Somebody was first: their volume is as good. xfs says so in another way than the others.
+            Err(error)
+                if [io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::AlreadyExists]
+                    .contains(&error.kind()) =>
+            {
+                let _ = tree::remove_all(beside);
                 return Ok(());
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {

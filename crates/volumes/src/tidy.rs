@@ -10,6 +10,7 @@ use crate::gate::Orphan;
 use crate::hold::Hold;
 use crate::settle::{self, Haste};
 use crate::store::{Store, Volume};
+use crate::tree;
 
 /// Work for later.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ pub(crate) fn delete(store: &Store, trash: &[HostPath]) {
         let deleted = store
             .disk
             .before(crate::Step::Remove, path.as_path())
-            .and_then(|()| std::fs::remove_dir_all(path.as_path()));
+            .and_then(|()| tree::remove_all(path.as_path()));
         if let Err(error) = deleted {
             tracing::warn!(path = %path, %error, "not deleted");
         }

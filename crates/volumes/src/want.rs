@@ -30,6 +30,13 @@ pub(crate) struct Want {
     pub(crate) by: Label,
 }
 
+/// A tree that is forked as a whole.
+struct Original {
+    tree: HostPath,
+    /// True if others are writing it: the fork has all that they had written at one instant.
+    is_live: bool,
+}
+
 /// What came of trying to begin.
 #[derive(Debug)]
 pub(crate) enum Attempt {
@@ -115,12 +122,19 @@ impl Want {
                         if gate.bury(orphans)? {
                             continue;
                         }
-                        let seen = in_place || live::is_mounted(&self.volume.paths.live(layer));
+                        let seen = in_place
+                            || self.volume.is_whole(layer)?
+                            || live::is_mounted(&self.volume.paths.live(layer));
                         if !seen {
                             return self.queue(gate, turn, place, parked, 0);
                         }
                     }
-                    Start::Read | Start::InPlace | Start::Above | Start::Empty | Start::Copy => {}
+                    Start::Read
+                    | Start::InPlace
+                    | Start::Above
+                    | Start::Empty
+                    | Start::Copy
+                    | Start::Snapshot => {}
                 }
                 return self.grant(gate, turn, place, parked).map(Attempt::Granted);
             }
@@ -215,6 +229,8 @@ impl Want {
         parked: Option<Parked>,
     ) -> Result<Hold, VolumeError> {
         let mut turn = Turn { phase: Phase::Holding, base: gate.state.head, ..waiting };
+        let whole = self.forkable(gate, start)?;
+        let start = if whole.is_some() { Start::Snapshot } else { start };
         match start {
             Start::Read => {}
             Start::InPlace => {
@@ -224,6 +240,7 @@ impl Want {
                 (turn.layer, turn.base, turn.in_place) = (Some(layer), base, in_place);
             }
             Start::Above | Start::Empty | Start::Copy => turn.layer = Some(LayerId::invent()),
+            Start::Snapshot => (turn.layer, turn.fresh) = (Some(LayerId::invent()), false),
         }
         if turn.layer.is_some() {
             let path = self.volume.paths.measured();
@@ -238,10 +255,10 @@ impl Want {
                 hold
             }
         };
-        if matches!(start, Start::Above | Start::Empty | Start::Copy) {
+        if matches!(start, Start::Above | Start::Empty | Start::Copy | Start::Snapshot) {
             self.volume.tell(VolumeEvent::Forked);
         }
-        hold.view = self.prepare(gate, &turn, start)?;
+        hold.view = self.prepare(gate, &turn, start, whole)?;
         hold.to_be_copied = (start == Start::Copy).then(|| self.tree_of(gate, turn.base)).flatten();
         let root = match &hold.view {
             Sight::Tree(tree) => Some(tree),
@@ -255,13 +272,33 @@ impl Want {
         Ok(hold)
     }
 
+    /// Returns the head's tree if the turn is to write in a fork of it and it can be forked as a whole.
+    fn forkable(&self, gate: &Gate<'_>, start: Start) -> Result<Option<Original>, VolumeError> {
+        match start {
+            Start::Above | Start::Copy => {
+                let policy = self.volume.policy(&gate.state);
+                let tree = self.volume.forkable(gate.state.head_layers(), &policy)?;
+                Ok(tree.map(|tree| Original { tree, is_live: start == Start::Copy }))
+            }
+            Start::Read | Start::InPlace | Start::Join { .. } | Start::Empty | Start::Snapshot => {
+                Ok(None)
+            }
+        }
+    }
+
     fn tree_of(&self, gate: &Gate<'_>, version: u64) -> Option<HostPath> {
         let layer = gate.state.version(version)?.layers.first()?;
         Some(self.volume.paths.tree(*layer))
     }
 
     /// Makes what the step is to see.
-    fn prepare(&self, gate: &Gate<'_>, turn: &Turn, start: Start) -> Result<Sight, VolumeError> {
+    fn prepare(
+        &self,
+        gate: &Gate<'_>,
+        turn: &Turn,
+        start: Start,
+        whole: Option<Original>,
+    ) -> Result<Sight, VolumeError> {
         let (paths, wanted) = (&self.volume.paths, gate.state.root_for(self.root));
         let below = || -> Vec<HostPath> {
             let version = gate.state.version(turn.base);
@@ -278,15 +315,17 @@ impl Want {
                 Ok(Sight::Tree(tree))
             }
             (Start::Join { in_place, .. }, Some(layer)) => {
-                let tree = if in_place { paths.tree(layer) } else { paths.live(layer) };
+                let apart = !in_place && !self.volume.is_whole(layer)?;
+                let tree = if apart { paths.live(layer) } else { paths.tree(layer) };
                 // Who asks for nothing takes the root as those have it who are there already.
                 if self.root != RootAttributes::default() {
                     set_root(&tree, wanted)?;
                 }
                 Ok(Sight::Tree(tree))
             }
-            (Start::Empty | Start::Copy, Some(layer)) => {
-                self.make_layer(layer, None, wanted)?;
+            (Start::Empty | Start::Copy | Start::Snapshot, Some(layer)) => {
+                let policy = self.volume.policy(&gate.state);
+                self.make_whole(layer, whole, &policy, wanted)?;
                 Ok(Sight::Tree(paths.tree(layer)))
             }
             (Start::Above, Some(layer)) => {
@@ -322,6 +361,30 @@ impl Want {
         Ok(Sight::Version(lower))
     }
 
+    /// Makes a layer that stands on nothing: empty, or a fork of `from`.
+    fn make_whole(
+        &self,
+        layer: LayerId,
+        from: Option<Original>,
+        policy: &Policy,
+        wanted: Root,
+    ) -> Result<(), VolumeError> {
+        let (directory, tree) = (self.volume.paths.layer(layer), self.volume.paths.tree(layer));
+        let made = self.volume.store.disk.make_directory(directory.as_path());
+        made.map_err(VolumeError::system("make", directory.as_path()))?;
+        match &from {
+            Some(from) => self.volume.fork_tree(&from.tree, &tree)?,
+            None => self.volume.make_tree(&tree, policy)?,
+        }
+        // Who asks for nothing takes the root as those have it who are writing.
+        let is_live = from.is_some_and(|from| from.is_live);
+        if is_live && self.root == RootAttributes::default() {
+            return Ok(());
+        }
+        set_root(&tree, wanted)
+    }
+
+    /// Makes a layer that is mounted above others.
     fn make_layer(
         &self,
         layer: LayerId,

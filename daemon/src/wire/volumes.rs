@@ -21,7 +21,9 @@ pub(crate) fn volume_status(error: &VolumeError) -> Status {
         VolumeError::Exists(_) => Code::AlreadyExists,
         VolumeError::WaitLimit { .. } => Code::DeadlineExceeded,
         VolumeError::Damaged { .. } => Code::DataLoss,
-        VolumeError::Newer { .. } | VolumeError::NoReflinks(_) => Code::Unimplemented,
+        VolumeError::Newer { .. }
+        | VolumeError::NoReflinks(_)
+        | VolumeError::NoSubvolumes { .. } => Code::Unimplemented,
         VolumeError::NoSpace { .. } => Code::ResourceExhausted,
         VolumeError::Lock(_) | VolumeError::System { .. } => Code::Internal,
         VolumeError::Stopped(_) => Code::Unavailable,
@@ -96,6 +98,7 @@ pub(crate) fn policy_patch(policy: wire::Policy) -> Result<PolicyPatch, Status> 
         wire::Driver::Auto => Some(Driver::Auto),
         wire::Driver::Overlay => Some(Driver::Overlay),
         wire::Driver::Reflink => Some(Driver::Reflink),
+        wire::Driver::Subvolume => Some(Driver::Subvolume),
     };
     let salvage = |number| {
         Ok::<_, Status>(match wire::Salvage::try_from(number).map_err(unknown)? {
@@ -259,6 +262,7 @@ fn policy(policy: &Policy) -> wire::Policy {
         Driver::Auto => wire::Driver::Auto,
         Driver::Overlay => wire::Driver::Overlay,
         Driver::Reflink => wire::Driver::Reflink,
+        Driver::Subvolume => wire::Driver::Subvolume,
     };
     let Quota { bytes, inodes } = policy.quota;
     wire::Policy {

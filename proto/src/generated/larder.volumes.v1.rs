@@ -478,6 +478,7 @@ pub enum Driver {
     Auto = 1,
     Overlay = 2,
     Reflink = 3,
+    Subvolume = 4,
 }
 impl Driver {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -490,6 +491,7 @@ impl Driver {
             Self::Auto => "DRIVER_AUTO",
             Self::Overlay => "DRIVER_OVERLAY",
             Self::Reflink => "DRIVER_REFLINK",
+            Self::Subvolume => "DRIVER_SUBVOLUME",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -499,6 +501,7 @@ impl Driver {
             "DRIVER_AUTO" => Some(Self::Auto),
             "DRIVER_OVERLAY" => Some(Self::Overlay),
             "DRIVER_REFLINK" => Some(Self::Reflink),
+            "DRIVER_SUBVOLUME" => Some(Self::Subvolume),
             _ => None,
         }
     }

@@ -57,6 +57,7 @@ fn decide(before: &PolicyPatch, flags: &PolicyArguments) -> PolicyPatch {
         words::Driver::Auto => Driver::Auto,
         words::Driver::Overlay => Driver::Overlay,
         words::Driver::Reflink => Driver::Reflink,
+        words::Driver::Subvolume => Driver::Subvolume,
     });
     decided.merge = merge.or(decided.merge);
     decided.on_failure = flags.on_failure.map(salvage).or(decided.on_failure);

@@ -182,6 +182,7 @@ pub(super) fn policy(patch: &PolicyPatch) -> wire::Policy {
         Some(Driver::Auto) => wire::Driver::Auto,
         Some(Driver::Overlay) => wire::Driver::Overlay,
         Some(Driver::Reflink) => wire::Driver::Reflink,
+        Some(Driver::Subvolume) => wire::Driver::Subvolume,
     };
     wire::Policy {
         merge: merge.into(),
@@ -223,6 +224,7 @@ fn from_policy(policy: wire::Policy) -> Result<PolicyPatch, Failure> {
         wire::Driver::Auto => Some(Driver::Auto),
         wire::Driver::Overlay => Some(Driver::Overlay),
         wire::Driver::Reflink => Some(Driver::Reflink),
+        wire::Driver::Subvolume => Some(Driver::Subvolume),
     };
     Ok(PolicyPatch {
         merge,

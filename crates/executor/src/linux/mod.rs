@@ -17,7 +17,7 @@ mod running;
 mod seccomp;
 mod streams;
 mod sweep;
-mod sys;
+pub(crate) mod sys;
 
 use std::io;
 use std::sync::Arc;

@@ -11,6 +11,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::seccomp::Instruction;
 
+/// The letter of the calls of btrfs.
+const BTRFS: u8 = 0x94;
+
 /// A witness that this process has one thread, so that a forked child may allocate and lock.
 ///
 /// Nothing in the helper program starts threads; the check is made once, before the first fork.
@@ -248,4 +251,73 @@ pub(crate) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` returns the same descriptor as long as it lives and is the one to close it,
     // and it is moved into the result, which deregisters before it drops it.
     Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
+
+/// The kernel's `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct SubvolumeArguments {
+    descriptor: i64,
+    name: [u8; 4088],
+}
+
+/// What btrfs is asked to do at a name in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SubvolumeCall<'a> {
+    /// Make an empty subvolume.
+    Create,
+    /// Make one with the content of another.
+    Snapshot(BorrowedFd<'a>),
+    /// Take one away.
+    Destroy,
+}
+
+/// Has btrfs make or take away the subvolume `name` of the directory `parent`.
+pub(crate) fn subvolume_call(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    call: SubvolumeCall<'_>,
+) -> io::Result<()> {
+    let mut arguments = SubvolumeArguments { descriptor: 0, name: [0; 4088] };
+    // A NUL is left at the end, for the kernel to find.
+    if name.len() >= arguments.name.len() || name.contains(&0) {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    arguments.name[..name.len()].copy_from_slice(name);
+    let number = match call {
+        SubvolumeCall::Snapshot(source) => {
+            arguments.descriptor = i64::from(source.as_raw_fd());
+            1
+        }
+        SubvolumeCall::Create => 14,
+        SubvolumeCall::Destroy => 15,
+    };
+    let code = rustix::ioctl::opcode::write::<SubvolumeArguments>(BTRFS, number);
+    // JUSTIFICATION: no library in use offers the calls of btrfs; those that do need libclang to be
+    // built, or a library in C.
+    // SAFETY: all three calls read a `btrfs_ioctl_vol_args`, which `arguments` is, and keep no pointer.
+    let result = unsafe { libc::ioctl(parent.as_raw_fd(), code as _, &raw const arguments) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Returns the kernel's `struct btrfs_ioctl_get_subvol_info_args` about the subvolume that a
+/// descriptor is in, as the words it consists of.
+pub(crate) fn subvolume_info(inside: BorrowedFd<'_>) -> io::Result<[u64; 63]> {
+    let mut words = [0; 63];
+    let code = rustix::ioctl::opcode::read::<[u64; 63]>(BTRFS, 60);
+    // JUSTIFICATION: as for `subvolume_call`.
+    // SAFETY: the call writes 504 bytes, the size of `words`, in which all bit patterns are valid.
+    let result = unsafe { libc::ioctl(inside.as_raw_fd(), code as _, &raw mut words) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(words) }
+}
+
+/// Returns the kernel's `struct btrfs_ioctl_get_subvol_rootref_args`: which subvolumes are directly
+/// inside the one that a descriptor is in, or the first of them.
+pub(crate) fn subvolume_children(inside: BorrowedFd<'_>) -> io::Result<[u64; 512]> {
+    let mut words = [0; 512];
+    let code = rustix::ioctl::opcode::read_write::<[u64; 512]>(BTRFS, 61);
+    // JUSTIFICATION: as for `subvolume_call`.
+    // SAFETY: the call reads and writes 4096 bytes, the size of `words`, in which all bit patterns are
+    // valid.
+    let result = unsafe { libc::ioctl(inside.as_raw_fd(), code as _, &raw mut words) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(words) }
 }

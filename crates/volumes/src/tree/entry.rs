@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -104,7 +105,8 @@ pub(crate) fn whiteout(at: impl AsFd, name: &CStr) -> io::Result<()> {
     Ok(rustix::fs::mknodat(at, name, FileType::CharacterDevice, Mode::empty(), 0)?)
 }
 
-/// Removes what is at `name`, with all that is in it; nothing there is fine too.
+/// Removes what is at `name`, with all that is in it; nothing there is fine too, and so is somebody
+/// else who removes it meanwhile.
 pub(crate) fn remove(at: impl AsFd, name: &CStr) -> io::Result<()> {
     let at = at.as_fd();
     match rustix::fs::unlinkat(at, name, AtFlags::empty()) {
@@ -112,11 +114,37 @@ pub(crate) fn remove(at: impl AsFd, name: &CStr) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let directory = open_directory(at, name)?;
+    let directory = match open_directory(at, name) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // The number that every subvolume of btrfs has: it goes as a whole, even if it is read-only. What
+    // else has it, or has more of them inside, is emptied.
+    let whole = rustix::fs::fstat(&directory)?.st_ino == 256;
+    if whole && executor::subvolume::remove_at(at, os(name)).is_ok() {
+        return Ok(());
+    }
     for inner in names(&directory)? {
         remove(&directory, &inner)?;
     }
-    Ok(rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)?)
+    match rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns a name as paths are made of.
+pub(crate) fn os(name: &CStr) -> &std::ffi::OsStr {
+    std::ffi::OsStr::from_bytes(name.to_bytes())
+}
+
+/// Removes what is at `path`, with all that is in it; nothing there is fine too.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    remove(open_root(parent)?, &CString::new(name.as_bytes())?)
 }
 
 /// Gives `to` the owner, mode, times and extended attributes of the directory `from`. What the

@@ -1,4 +1,4 @@
-//! How much disk a tree takes: what `du` says.
+//! How much disk trees take: what `du` says.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,16 +11,21 @@ use rustix::io::Errno;
 use super::entry::{self, Kind};
 use crate::Space;
 
-/// Returns what the tree at `path` takes, its root included. A file with several names counts once.
-///
-/// The tree may be in use; what goes away meanwhile is not counted.
-pub(crate) fn measure(path: &Path) -> io::Result<Space> {
-    measure_all(&[path])
+/// How what several trees have alike is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Twins {
+    /// Each by itself.
+    Apart,
+    /// Once: of two snapshots, what is in both and was changed in neither has the same number and the
+    /// same times, and takes its space once. `du` does not know that and counts it twice.
+    Shared,
 }
 
-/// Returns what some trees take together; see [`measure`].
-pub(crate) fn measure_all<P: AsRef<Path>>(paths: &[P]) -> io::Result<Space> {
-    let mut meter = Meter::default();
+/// Returns what some trees take together, their roots included. A file with several names counts once.
+///
+/// They may be in use; what goes away meanwhile is not counted.
+pub(crate) fn measure<P: AsRef<Path>>(paths: &[P], twins: Twins) -> io::Result<Space> {
+    let mut meter = Meter { twins, space: Space::default(), counted: HashSet::new() };
     for path in paths {
         let root = entry::open_root(path.as_ref())?;
         meter.count(&rustix::fs::fstat(&root)?);
@@ -29,10 +34,17 @@ pub(crate) fn measure_all<P: AsRef<Path>>(paths: &[P]) -> io::Result<Space> {
     Ok(meter.space)
 }
 
-#[derive(Default)]
 struct Meter {
+    twins: Twins,
     space: Space,
-    linked: HashSet<(u64, u64)>,
+    counted: HashSet<Identity>,
+}
+
+/// What tells that it is the same file that is met again.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    Name { device: u64, number: u64 },
+    Twin { number: u64, size: i64, changed: (i64, u64), modified: (i64, u64) },
 }
 
 impl Meter {
@@ -54,7 +66,19 @@ impl Meter {
 
     fn count(&mut self, stat: &Stat) {
         let several = stat.st_nlink > 1 && entry::kind(stat) != Kind::Directory;
-        if several && !self.linked.insert((stat.st_dev, stat.st_ino)) {
+        let identity = match self.twins {
+            Twins::Shared => Some(Identity::Twin {
+                number: stat.st_ino,
+                size: stat.st_size,
+                changed: (stat.st_ctime, stat.st_ctime_nsec),
+                modified: (stat.st_mtime, stat.st_mtime_nsec),
+            }),
+            Twins::Apart if several => {
+                Some(Identity::Name { device: stat.st_dev, number: stat.st_ino })
+            }
+            Twins::Apart => None,
+        };
+        if identity.is_some_and(|identity| !self.counted.insert(identity)) {
             return;
         }
         let bytes = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;

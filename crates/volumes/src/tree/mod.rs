@@ -5,14 +5,16 @@
 //! trusted: everything is opened relative to its directory and no link is followed.
 
 mod entry;
+mod graft;
 mod measure;
 mod sink;
 mod transfer;
 mod unite;
 mod view;
 
-pub(crate) use entry::{copy_root_xattrs, is_empty, root_attributes, set_root};
-pub(crate) use measure::{measure, measure_all};
+pub(crate) use entry::{copy_root_xattrs, is_empty, remove_all, root_attributes, set_root};
+pub(crate) use graft::graft;
+pub(crate) use measure::{Twins, measure};
 pub(crate) use sink::{Below, sink};
 pub(crate) use transfer::{Means, has_reflinks, transfer};
 pub(crate) use unite::unite;

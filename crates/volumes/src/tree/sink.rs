@@ -106,7 +106,7 @@ fn sink_leaf(
     stat: &Stat,
     below: Option<&Stat>,
 ) -> io::Result<()> {
-    refuse_elsewhere(&entry::through(upper).join(os(name)))?;
+    refuse_elsewhere(&entry::through(upper).join(entry::os(name)))?;
     if below.is_some_and(|below| (below.st_dev, below.st_ino) == (stat.st_dev, stat.st_ino)) {
         return Ok(());
     }
@@ -165,9 +165,4 @@ fn refuse_elsewhere(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn os(name: &CStr) -> &std::ffi::OsStr {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::ffi::OsStr::from_bytes(name.to_bytes())
 }

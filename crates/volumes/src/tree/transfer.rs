@@ -33,17 +33,50 @@ pub(crate) fn transfer(
     pace: &mut Pace<'_>,
 ) -> io::Result<()> {
     let root = entry::open_root(to)?;
-    let mut work = Transfer { root: &root, means, pace, copied: HashMap::new() };
+    let mut work = Transfer { copies: Copies::new(&root), means, pace };
     work.fill(from, &root, &mut PathBuf::new())?;
     from.face().map_or(Ok(()), |face| entry::copy_directory_attributes(face, &root))
 }
 
 struct Transfer<'a, 'p> {
-    root: &'a OwnedFd,
+    copies: Copies<'a>,
     means: Means,
     pace: &'a mut Pace<'p>,
+}
+
+/// Copies of files in a tree, of which those that were one file are one again.
+pub(super) struct Copies<'a> {
+    root: &'a OwnedFd,
     /// Where the first name of a copied file with several names is.
-    copied: HashMap<(u64, u64), PathBuf>,
+    made: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<'a> Copies<'a> {
+    /// Takes the tree's root.
+    pub(super) fn new(root: &'a OwnedFd) -> Self {
+        Self { root, made: HashMap::new() }
+    }
+
+    /// Copies a file to `to`, a directory of the tree, where it gets the same name; `path` is its path
+    /// in the tree.
+    pub(super) fn leaf(
+        &mut self,
+        from: &OwnedFd,
+        name: &CStr,
+        stat: &Stat,
+        to: &OwnedFd,
+        path: &Path,
+    ) -> io::Result<()> {
+        let identity = (stat.st_dev, stat.st_ino);
+        if let Some(first) = self.made.get(&identity) {
+            return Ok(rustix::fs::linkat(self.root, first, to, name, AtFlags::empty())?);
+        }
+        copy_leaf(from.as_fd(), name, stat, to.as_fd())?;
+        if stat.st_nlink > 1 {
+            self.made.insert(identity, path.to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl Transfer<'_, '_> {
@@ -87,15 +120,7 @@ impl Transfer<'_, '_> {
         if self.means == Means::Link && link(from.as_fd(), name, to.as_fd(), name)? {
             return Ok(());
         }
-        let identity = (stat.st_dev, stat.st_ino);
-        if let Some(first) = self.copied.get(&identity) {
-            return Ok(rustix::fs::linkat(self.root, first, to, name, AtFlags::empty())?);
-        }
-        copy_leaf(from.as_fd(), name, stat, to.as_fd())?;
-        if stat.st_nlink > 1 {
-            self.copied.insert(identity, path.to_owned());
-        }
-        Ok(())
+        self.copies.leaf(from, name, stat, to, path)
     }
 }
 

@@ -215,6 +215,9 @@ pub(crate) enum Start {
     Empty,
     /// Into a copy of the head's tree, which others are writing in place.
     Copy,
+    /// Into a fork of the head's tree as a whole: instead of [`Start::Above`] or [`Start::Copy`], where
+    /// the file system can. Never decided here.
+    Snapshot,
 }
 
 /// Decides where a granted `turn` writes. A group that began before `cutoff` is not joined any more.

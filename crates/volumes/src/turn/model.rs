@@ -84,7 +84,7 @@ impl Volume {
             Start::Join { layer, base, in_place } => {
                 (turn.layer, turn.base, turn.in_place) = (Some(layer), base, in_place);
             }
-            Start::Above | Start::Empty | Start::Copy => {
+            Start::Above | Start::Empty | Start::Copy | Start::Snapshot => {
                 self.layers += 1;
                 turn.layer = Some(LayerId::from_number(1000 + self.layers));
             }

@@ -10,7 +10,7 @@ use volumes::{
     Faults, Merge, Outcome, PolicyPatch, Sharing, Step, Unobserved, VolumeManager, VolumeSettings,
 };
 
-use crate::world::{self, World, key, label, mounted, request};
+use crate::world::{self, Mounted, World, key, label, mounted, request};
 
 /// What happens at the step that is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +57,8 @@ enum Deed {
     Rollback,
     Settle,
     Fork,
+    /// A fork of a tree while somebody writes it in place: where that needs no wait.
+    Beside,
 }
 
 const DEEDS: [Deed; 9] = [
@@ -73,8 +75,9 @@ const DEEDS: [Deed; 9] = [
 
 fn settings(deed: Deed) -> VolumeSettings {
     let versions = if deed == Deed::Settle { 1 } else { 3 };
+    let merge = if deed == Deed::Beside { Merge::LastWriter } else { Merge::Union };
     let defaults =
-        PolicyPatch { merge: Some(Merge::Union), versions: Some(versions), ..Default::default() };
+        PolicyPatch { merge: Some(merge), versions: Some(versions), ..Default::default() };
     let depth = if deed == Deed::Settle { 1 } else { 8 };
     VolumeSettings { defaults, depth, ..Default::default() }
 }
@@ -91,6 +94,7 @@ fn outcomes(deed: Deed) -> [Vec<&'static str>; 2] {
         Deed::Rollback => [vec!["a=2", "b=1"], old],
         Deed::Settle => [vec!["a=9", "d1=1", "d2=1", "d3=1"], vec!["a=9", "d1=1", "d2=1", "d3=1"]],
         Deed::Fork => [old.clone(), old],
+        Deed::Beside => [old, vec!["a=1", "b=1", "n=1"]],
     }
 }
 
@@ -132,6 +136,14 @@ async fn perform(manager: &VolumeManager, deed: Deed) -> Result<(), volumes::Vol
             write(&lease);
             lease.finish(Outcome::Succeeded).await
         }
+        Deed::Beside => {
+            let shared = manager.acquire(request("v", Sharing::Shared), &Unobserved).await?;
+            let lease = manager.acquire(wanted, &Unobserved).await;
+            lease.iter().for_each(write);
+            let shared = shared.finish(Outcome::Succeeded).await;
+            // Ended, not dropped: that would go on in the background.
+            shared.and(lease?.finish(Outcome::Succeeded).await)
+        }
         Deed::Reset => manager.reset(key("v"), label()).await,
         Deed::Rollback => {
             let version = manager.inspect(key("v")).await?.versions[0].number;
@@ -158,6 +170,9 @@ async fn prepare(root: &Path, deed: Deed) {
         return;
     }
     fill(&[("a", "1"), ("b", "1")], &[]).await;
+    if deed == Deed::Beside {
+        return;
+    }
     // Ended, not dropped: that would go on in the background.
     let reader = manager.acquire(request("v", Sharing::ReadOnly), &Unobserved).await.unwrap();
     reader.finish(Outcome::Succeeded).await.unwrap();
@@ -214,10 +229,10 @@ async fn no_orphans(root: &Path, manager: &VolumeManager, what: &str) {
     }
 }
 
-async fn try_all(fate: Fate) {
-    for deed in DEEDS {
+async fn try_all(fate: Fate, place: &Path, deeds: &[Deed]) {
+    for deed in deeds.iter().copied() {
         for step in 1.. {
-            let root = tempfile::tempdir().unwrap();
+            let root = tempfile::tempdir_in(place).unwrap();
             prepare(root.path(), deed).await;
             let what = format!("{deed:?} {fate:?} at step {step}");
             let done = {
@@ -250,12 +265,12 @@ async fn try_all(fate: Fate) {
 
 #[tokio::test]
 async fn a_full_disk_at_any_step_leaves_the_old_version_or_the_new() {
-    try_all(Fate::Full).await;
+    try_all(Fate::Full, &std::env::temp_dir(), &DEEDS).await;
 }
 
 #[tokio::test]
 async fn a_disk_that_dies_at_any_step_leaves_the_old_version_or_the_new() {
-    try_all(Fate::Dead).await;
+    try_all(Fate::Dead, &std::env::temp_dir(), &DEEDS).await;
 }
 
 /// The second process of the test below: does a deed and is killed in the middle.
@@ -264,7 +279,8 @@ async fn a_disk_that_dies_at_any_step_leaves_the_old_version_or_the_new() {
 async fn second_process_that_is_killed() {
     let Some((root, step)) = world::errand() else { return };
     let (deed, step) = step.split_once(' ').unwrap();
-    let deed = DEEDS.into_iter().find(|other| format!("{other:?}") == deed).unwrap();
+    let mut deeds = DEEDS.into_iter().chain([Deed::Beside]);
+    let deed = deeds.find(|other| format!("{other:?}") == deed).unwrap();
     let faults = Arc::new(After { left: AtomicUsize::new(usize::MAX), fate: Fate::Killed });
     let path = HostPath::new(root).unwrap();
     let opened = VolumeManager::open_with_faults(path, settings(deed), faults.clone()).await;
@@ -278,9 +294,29 @@ async fn second_process_that_is_killed() {
 
 #[tokio::test]
 async fn a_process_killed_at_any_step_leaves_the_old_version_or_the_new() {
-    for deed in DEEDS {
+    kill_at_any_step(&std::env::temp_dir(), &DEEDS).await;
+}
+
+#[tokio::test]
+async fn a_full_or_dying_disk_leaves_the_old_snapshot_or_the_new() {
+    let Some(btrfs) = Mounted::new("btrfs") else { return };
+    // Snapshots stand on nothing, so there is nothing to be settled.
+    let mut deeds = [&DEEDS[..], &[Deed::Beside]].concat();
+    deeds.retain(|deed| *deed != Deed::Settle);
+    try_all(Fate::Full, &btrfs.path, &deeds).await;
+    try_all(Fate::Dead, &btrfs.path, &deeds).await;
+}
+
+#[tokio::test]
+async fn a_process_killed_at_any_step_leaves_the_old_snapshot_or_the_new() {
+    let Some(btrfs) = Mounted::new("btrfs") else { return };
+    kill_at_any_step(&btrfs.path, &[&DEEDS[..], &[Deed::Beside]].concat()).await;
+}
+
+async fn kill_at_any_step(place: &Path, deeds: &[Deed]) {
+    for deed in deeds.iter().copied() {
         for step in 1.. {
-            let root = tempfile::tempdir().unwrap();
+            let root = tempfile::tempdir_in(place).unwrap();
             prepare(root.path(), deed).await;
             let errand = format!("{deed:?} {step}");
             let ended = world::second("crash::second_process_that_is_killed", root.path(), &errand)

@@ -113,7 +113,8 @@ async fn private_forks_start_warm_while_others_hold_and_do_not_see_each_other() 
         fork.finish(Outcome::Succeeded).await.unwrap();
     }
     assert_eq!(world.head("v").await, ["own-15", "warm"], "the last writer's whole tree");
-    assert_eq!(world.layers("v").await, 1 + 3, "one for each version that is kept");
+    let layers = world.layers("v").await;
+    assert!(layers <= 1 + 3, "one for each version that is kept, and what they stand on: {layers}");
 }
 
 #[tokio::test]

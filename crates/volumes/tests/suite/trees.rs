@@ -1,4 +1,5 @@
 //! What becomes of the files themselves: merged, settled, forked, whatever kind they are.
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ enum Node {
 
 /// A change that a step makes.
 #[derive(Debug, Clone)]
-enum Change {
+pub enum Change {
     Write(Vec<String>),
     Remove(Vec<String>),
     MakeDirectory(Vec<String>),
@@ -139,7 +140,41 @@ fn union(base: Option<&Node>, ours: Option<&Node>, head: Option<&Node>) -> Optio
     stays.then_some(Node::Directory(merged))
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+/// Changes for a tree, and for two forks of it.
+pub fn any_timeline() -> impl Strategy<Value = [Vec<Change>; 3]> {
+    let changes = |most| prop::collection::vec(any_change(), 0..most);
+    (changes(12), changes(8), changes(8)).prop_map(|(before, ours, theirs)| [before, ours, theirs])
+}
+
+/// Makes two forks of a tree, and checks what comes of them: the volume's policy is `union`.
+pub async fn is_united_as_documented(
+    world: &World,
+    id: &str,
+    before: &[Change],
+    ours: &[Change],
+    theirs: &[Change],
+) {
+    let mut number = 0;
+    let mut step = async |changes: &[Change], lease: &volumes::Leases| {
+        let tree = mounted(&lease.mount(0).unwrap());
+        changes.iter().for_each(|change| make(change, &tree.path, &mut number));
+        read(&tree.path)
+    };
+    let lease = world.take(id, Sharing::Locked).await;
+    let base = step(before, &lease).await;
+    lease.finish(Outcome::Succeeded).await.unwrap();
+    let fork = world.take(id, Sharing::Private).await;
+    let other = world.take(id, Sharing::Private).await;
+    let head = step(theirs, &other).await;
+    other.finish(Outcome::Succeeded).await.unwrap();
+    let mine = step(ours, &fork).await;
+    fork.finish(Outcome::Succeeded).await.unwrap();
+    let found = mounted(&view(world.manager.path(key(id)).await.unwrap().head));
+    let expected = union(Some(&base), Some(&mine), Some(&head)).unwrap();
+    assert_eq!(read(&found.path), expected, "{base:?} {mine:?} {head:?}");
+}
+
+pub fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(work)
 }
@@ -156,24 +191,7 @@ proptest! {
         run(async {
             let defaults = PolicyPatch { merge: Some(Merge::Union), ..Default::default() };
             let world = World::with(VolumeSettings { defaults, ..Default::default() }).await;
-            let mut number = 0;
-            let mut step = async |changes: &[Change], lease: &volumes::Leases| {
-                let tree = mounted(&lease.mount(0).unwrap());
-                changes.iter().for_each(|change| make(change, &tree.path, &mut number));
-                read(&tree.path)
-            };
-            let lease = world.take("v", Sharing::Locked).await;
-            let base = step(&before, &lease).await;
-            lease.finish(Outcome::Succeeded).await.unwrap();
-            let fork = world.take("v", Sharing::Private).await;
-            let other = world.take("v", Sharing::Private).await;
-            let head = step(&theirs, &other).await;
-            other.finish(Outcome::Succeeded).await.unwrap();
-            let mine = step(&ours, &fork).await;
-            fork.finish(Outcome::Succeeded).await.unwrap();
-            let found = mounted(&view(world.manager.path(key("v")).await.unwrap().head));
-            let expected = union(Some(&base), Some(&mine), Some(&head)).unwrap();
-            assert_eq!(read(&found.path), expected, "{base:?} {mine:?} {head:?}");
+            is_united_as_documented(&world, "v", &before, &ours, &theirs).await;
         });
     }
 
@@ -265,8 +283,17 @@ fn check_menagerie(root: &Path, whole_links: bool) {
 
 #[tokio::test]
 async fn every_kind_of_file_survives_fork_publish_and_settling() {
-    let defaults = PolicyPatch { versions: Some(1), ..Default::default() };
-    let world = World::with(VolumeSettings { defaults, depth: 1, ..Default::default() }).await;
+    every_kind_of_file_survives(&World::with(shallow(PolicyPatch::default())).await).await;
+}
+
+/// Settings under which a head is one layer as soon as that can be.
+pub fn shallow(defaults: PolicyPatch) -> VolumeSettings {
+    let defaults = PolicyPatch { versions: Some(1), ..defaults };
+    VolumeSettings { defaults, depth: 1, ..Default::default() }
+}
+
+/// Takes every kind of file through every way that trees go.
+pub async fn every_kind_of_file_survives(world: &World) {
     for in_place in [true, false] {
         let id = format!("v-{in_place}");
         if !in_place {

@@ -20,15 +20,44 @@ pub struct World {
     pub manager: VolumeManager,
     pub root: tempfile::TempDir,
     seeds: Mutex<Vec<tempfile::TempDir>>,
-    mounted: Option<PathBuf>,
+    _mounted: Option<Mounted>,
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(mounted) = &self.mounted {
-            let flags = rustix::mount::UnmountFlags::DETACH;
-            rustix::mount::unmount(mounted, flags).unwrap();
+/// A file system of its own, in a file or in memory, until dropped.
+pub struct Mounted {
+    pub path: PathBuf,
+    _image: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// Makes one in a file; none if that cannot be done here.
+    pub fn new(file_system: &str) -> Option<Self> {
+        // In memory where that goes: these tests sync all the time.
+        let memory = std::path::Path::new("/dev/shm");
+        let directory = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let directory = tempfile::tempdir_in(directory).unwrap();
+        let (image, path) = (directory.path().join("image"), directory.path().join("mounted"));
+        fs::create_dir(&path).unwrap();
+        fs::File::create(&image).unwrap().set_len(2 << 30).unwrap();
+        let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+            #[expect(clippy::disallowed_methods, reason = "file systems are made by programs")]
+            let mut command = std::process::Command::new(program);
+            command.args(arguments).output().is_ok_and(|output| output.status.success())
+        };
+        if !run(&format!("mkfs.{file_system}"), &["-q".as_ref(), image.as_os_str()]) {
+            eprintln!("no mkfs.{file_system} here: not tried");
+            return None;
         }
+        let loop_mount = ["-o".as_ref(), "loop".as_ref(), image.as_os_str(), path.as_os_str()];
+        assert!(run("mount", &loop_mount), "{file_system} is made and cannot be mounted");
+        Some(Self { path, _image: directory })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(&self.path, flags).unwrap();
     }
 }
 
@@ -40,39 +69,28 @@ impl World {
     pub async fn with(settings: VolumeSettings) -> Self {
         let root = tempfile::tempdir().unwrap();
         let manager = open(root.path().into(), settings).await;
-        Self { manager, root, seeds: Mutex::default(), mounted: None }
+        Self { manager, root, seeds: Mutex::default(), _mounted: None }
     }
 
     /// Opens volumes on a file system of its own, in a file; none if it cannot be made here.
     pub async fn on(file_system: &str, settings: VolumeSettings) -> Option<Self> {
-        let root = tempfile::tempdir().unwrap();
-        let (image, target) = (root.path().join("image"), root.path().join("mounted"));
-        fs::create_dir(&target).unwrap();
-        fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
-        let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
-            #[expect(clippy::disallowed_methods, reason = "file systems are made by programs")]
-            let mut command = std::process::Command::new(program);
-            command.args(arguments).output().is_ok_and(|output| output.status.success())
-        };
-        if !run(&format!("mkfs.{file_system}"), &["-q".as_ref(), image.as_os_str()]) {
-            return None;
-        }
-        let loop_mount = ["-o".as_ref(), "loop".as_ref(), image.as_os_str(), target.as_os_str()];
-        assert!(run("mount", &loop_mount), "{file_system} is made and cannot be mounted");
-        let manager = open(target.clone(), settings).await;
-        Some(Self { manager, root, seeds: Mutex::default(), mounted: Some(target) })
+        Some(Self::at(Mounted::new(file_system)?, settings).await)
+    }
+
+    async fn at(mounted: Mounted, settings: VolumeSettings) -> Self {
+        let root = tempfile::tempdir_in(&mounted.path).unwrap();
+        let manager = open(root.path().into(), settings).await;
+        Self { manager, root, seeds: Mutex::default(), _mounted: Some(mounted) }
     }
 
     /// Opens volumes on a file system of its own of `size` bytes, in memory.
     pub async fn on_memory(size: u64) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let target = root.path().join("mounted");
-        fs::create_dir(&target).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().to_owned();
         let tmpfs = MountSource::Tmpfs { size: Some(size), mode: 0o700 };
         let tmpfs = mount::detached::open(&Mount { source: tmpfs, readonly: false }).unwrap();
-        tmpfs.attach(&HostPath::new(&target).unwrap()).unwrap();
-        let manager = open(target.clone(), VolumeSettings::default()).await;
-        Self { manager, root, seeds: Mutex::default(), mounted: Some(target) }
+        tmpfs.attach(&HostPath::new(&path).unwrap()).unwrap();
+        Self::at(Mounted { path, _image: place }, VolumeSettings::default()).await
     }
 
     pub fn request(&self, id: &str, sharing: Sharing) -> LeaseRequest {
