@@ -119,7 +119,7 @@ impl Builder {
             builds: Builds::new(),
             beginning: parking_lot::Mutex::default(),
             history,
-            space: Arc::new(Space::new(parts.collector, parts.volumes, parts.root)),
+            space: Space::shared(parts.collector, parts.volumes, parts.root),
             garbage: parts.garbage,
             settled: parking_lot::Mutex::new(None),
         })))

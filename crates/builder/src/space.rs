@@ -1,16 +1,18 @@
 //! The space that the daemon takes: what there is, and making it smaller.
 
 use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bridge::{BuildError, Kind};
 use cache::{Collector, PruneRequest, RecordKind, UsageRecord, plan};
 use digests::Digest;
+use filter::Filter;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mount::HostPath;
-use std::sync::Arc;
 use tokio::sync::Mutex;
-use volumes::{VolumeManager, VolumeRecord};
+use volumes::{Neighbour, VolumeManager, VolumeRecord};
 
 /// How many records are removed at the same time.
 const REMOVALS: usize = 16;
@@ -30,8 +32,17 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new(collector: Collector, volumes: Arc<VolumeManager>, root: HostPath) -> Self {
-        Self { collector, volumes, root, pruning: Mutex::new(()) }
+    /// Returns the space that all of these take. Layers give way when there is too little for volumes.
+    pub(crate) fn shared(
+        collector: Collector,
+        volumes: Arc<VolumeManager>,
+        root: HostPath,
+    ) -> Arc<Self> {
+        let space = Arc::new(Self { collector, volumes, root, pruning: Mutex::new(()) });
+        if !space.volumes.ask_first(Arc::new(Layers(Arc::downgrade(&space)))) {
+            tracing::debug!("somebody else gives way to these volumes already");
+        }
+        space
     }
 
     /// Returns a record of everything.
@@ -128,6 +139,25 @@ impl Space {
     fn free(&self) -> u64 {
         rustix::fs::statvfs(self.root.as_path())
             .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// What takes space beside the volumes, as they know it: results give way before a volume does.
+#[derive(Debug)]
+struct Layers(Weak<Space>);
+
+impl Neighbour for Layers {
+    fn give_way(&self, bytes: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let Some(space) = self.0.upgrade() else { return };
+            let not_volumes = format!("type!={}", RecordKind::CacheMount.name());
+            let Ok(filter) = Filter::parse(&[not_volumes]) else { return };
+            let request = PruneRequest { filter, min_free_space: bytes, ..Default::default() };
+            // Who asks looks for itself whether there is room now.
+            if let Err(error) = space.prune(request).await {
+                tracing::warn!(%error, "no room was made for cache volumes");
+            }
+        })
     }
 }
 

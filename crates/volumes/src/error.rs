@@ -78,7 +78,7 @@ pub enum VolumeError {
         known: u64,
     },
     /// The disk is nearly full and nothing is left to remove.
-    #[error("only {} bytes and {} inodes are free on the disk of the cache volumes: {} bytes and {} inodes are to be kept free", free.bytes, free.inodes, reserve.bytes, reserve.inodes)]
+    #[error("only {} bytes and {} inodes are free on the disk of the cache volumes, and {} bytes and {} inodes are to be kept free: make room, or lower `reserve` in `[larder.volumes]`", free.bytes, free.inodes, reserve.bytes, reserve.inodes)]
     NoSpace {
         /// What is free.
         free: Space,

@@ -120,7 +120,7 @@ pub use name::{NameError, VariantKey, VolumeKey, VolumeName};
 pub use notice::Notice;
 pub use observe::{VolumeEvent, VolumeObserver};
 pub use policy::{Driver, Merge, NoCache, Policy, PolicyPatch, PolicyRule, Quota, Salvage, Space};
-pub use prune::{PruneRequest, Removed, prune_candidates};
+pub use prune::{Neighbour, PruneRequest, Removed, prune_candidates};
 pub use record::{LeaseRecord, Location, VersionRecord, VolumeRecord};
 pub use request::{
     LeaseRequest, MountRequest, Outcome, RootAttributes, Seed, Sharing, Unobserved, Variant,

@@ -1,10 +1,19 @@
 //! Which volumes go when space is wanted: the pure choice, and its execution.
 
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::record::VolumeRecord;
 use crate::store::{Store, Volume};
 use crate::{Space, VolumeError, VolumeEvent, VolumeKey, VolumeManager, VolumeName};
+
+/// Somebody else who takes space on the volumes' disk.
+pub trait Neighbour: Send + Sync + fmt::Debug {
+    /// Removes what is worth less than a volume until `bytes` are free, or nothing such is left.
+    fn give_way(&self, bytes: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
 
 /// What is to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,16 +124,29 @@ impl VolumeManager {
         .await
     }
 
-    /// Makes sure that as much of the disk is free as is to stay free, by removing volumes that
-    /// nobody uses, those first that were not used for longest.
+    /// Asks `neighbour` from now on for space before a volume is removed for it. Returns false if there
+    /// is a neighbour already; it stays.
+    pub fn ask_first(&self, neighbour: Arc<dyn Neighbour>) -> bool {
+        self.store.neighbour.set(neighbour).is_ok()
+    }
+
+    /// Makes sure that as much of the disk is free as is to stay free: by asking the neighbour, then by
+    /// removing volumes that nobody uses, those first that were not used for longest.
     pub(crate) async fn make_room(&self) -> Result<(), VolumeError> {
         let reserve = self.store.settings.reserve;
         if reserve == Space::default() {
             return Ok(());
         }
         let lacking = |free: Space| free.bytes < reserve.bytes || free.inodes < reserve.inodes;
-        if !lacking(self.free().await?) {
+        // Asks the kernel about numbers that it has: not worth leaving the thread.
+        if !lacking(self.store.free()?) {
             return Ok(());
+        }
+        if let Some(neighbour) = self.store.neighbour.get() {
+            neighbour.give_way(reserve.bytes).await;
+            if !lacking(self.free().await?) {
+                return Ok(());
+            }
         }
         let records = self.list().await?;
         let request =

@@ -1,7 +1,7 @@
 //! All volumes of a root, and the way to a single one.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use filelock::{FileLock, Label, LockError, Mode};
 use mount::HostPath;
@@ -16,8 +16,8 @@ use crate::state::{Origin, Root, State};
 use crate::tree::{self, Means, View};
 use crate::wake::Wakes;
 use crate::{
-    Driver, Policy, RootAttributes, Seed, VolumeError, VolumeEvent, VolumeKey, VolumeName,
-    VolumeSettings,
+    Driver, Neighbour, Policy, RootAttributes, Seed, VolumeError, VolumeEvent, VolumeKey,
+    VolumeName, VolumeSettings,
 };
 
 /// All volumes of a root.
@@ -29,6 +29,8 @@ pub(crate) struct Store {
     pub(crate) wakes: Wakes,
     pub(crate) idle: Idle,
     pub(crate) observed: Observed,
+    /// Who gives way before volumes do, if anybody does.
+    pub(crate) neighbour: OnceLock<Arc<dyn Neighbour>>,
     /// True if files can be copied without copying their content.
     pub(crate) reflinks: bool,
     /// True on btrfs, where a layer's tree may be one that is forked as a whole.
@@ -89,8 +91,19 @@ impl Store {
             }
             Err(_) => false,
         };
-        let observed = Observed::default();
-        Ok(Self { layout, disk, settings, wakes, idle, observed, reflinks, btrfs, subvolumes })
+        let (observed, neighbour) = (Observed::default(), OnceLock::new());
+        Ok(Self {
+            layout,
+            disk,
+            settings,
+            wakes,
+            idle,
+            observed,
+            neighbour,
+            reflinks,
+            btrfs,
+            subvolumes,
+        })
     }
 
     /// Returns the volume called `name`, which may have to be made.

@@ -7,7 +7,7 @@
 //!
 //! [larder.volumes]                    # what holds for every cache volume
 //! on-failure = "keep"
-//! reserve = "1GB"                     # what is to stay free on the volumes' disk
+//! reserve = "1GB"                     # what is to stay free on the volumes' disk; 16 MiB if not said
 //!
 //! [[larder.volumes.policy]]           # what holds for some; of two that match, the later decides
 //! id = "go-*"

@@ -188,7 +188,10 @@ impl Default for Config {
             registry: RegistryConfig::default(),
             history: HistoryConfig { age: Duration::from_secs(48 * 3600), most: 50 },
             frontends: FrontendConfig { dockerfile: true, gateway: true, repositories: Vec::new() },
-            volumes: volumes::VolumeSettings::default(),
+            volumes: volumes::VolumeSettings {
+                reserve: volumes::Space { bytes: 16 << 20, inodes: 1024 },
+                ..Default::default()
+            },
             drain_timeout: Duration::from_secs(600),
             metrics: None,
             notes: Vec::new(),

@@ -287,6 +287,10 @@ fn a_wrong_value_is_named_with_its_line() {
             "line 2: `larder.volumes.merge`: unknown variant `newest`",
         ),
         ("[[larder.volumes.policy]]\nmerge = \"union\"", "for which volumes"),
+        (
+            "[[larder.volumes.policy]]\nid = \"go-*\"\non-failrue = \"keep\"",
+            "line 3: unknown key `on-failrue` in `[larder.volumes.policy]`: did you mean `on-failure`?",
+        ),
         ("a = = 1", "line 1: "),
     ] {
         let error = read(text).expect_err(text).to_string();
@@ -345,6 +349,10 @@ fn our_own_tables_are_read() {
     assert_eq!(rule.policy.wait_limit, Some(Duration::from_secs(30)));
     assert_eq!((rule.policy.pinned, rule.policy.versions), (Some(true), Some(2)));
     assert_eq!(rule.policy.on_interrupt, Some(Salvage::Keep));
+
+    let config = read("[larder.volumes]\ndriver = \"subvolume\"").unwrap();
+    assert_eq!(config.volumes.defaults.driver, Some(volumes::Driver::Subvolume));
+    assert_eq!(config.volumes.reserve.bytes, 16 << 20, "some space is kept if nothing is said");
 }
 
 #[test]

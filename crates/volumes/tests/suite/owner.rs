@@ -32,7 +32,10 @@ async fn a_record_tells_all_there_is_to_know() {
         (first.origin, second.origin, second.parent),
         (Origin::Created, Origin::Published, Some(1))
     );
-    assert_eq!((second.by.clone(), second.depth), (Some(label()), 2));
+    assert_eq!(second.by, Some(label()));
+    // A layer above the first version, or a snapshot of it.
+    let depth = world.manager.path(key("v")).await.unwrap().head.len();
+    assert_eq!((second.depth, first.depth), (depth, 1));
     assert_eq!(world.manager.space().await.unwrap(), record.space);
     let unknown = world.manager.inspect(key("w")).await.unwrap_err();
     assert!(matches!(&unknown, VolumeError::Unknown(id) if *id == key("w").to_string()));
@@ -274,6 +277,32 @@ async fn room_is_made_before_a_lease_or_the_lease_is_refused() {
     let error = manager.acquire(request("v", Sharing::Shared), &Unobserved).await.unwrap_err();
     assert!(matches!(error, VolumeError::NoSpace { .. }), "{error}");
     assert!(manager.list().await.unwrap().is_empty(), "what nobody used was given up for it");
+}
+
+/// Keeps a file on the volumes' disk as long as nobody needs the space.
+#[derive(Debug)]
+struct Hoard(std::path::PathBuf);
+
+impl volumes::Neighbour for Hoard {
+    fn give_way(&self, bytes: u64) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        assert_eq!(bytes, 3 << 20);
+        Box::pin(async { fs::remove_file(&self.0).unwrap() })
+    }
+}
+
+#[tokio::test]
+async fn others_give_way_before_a_volume_does() {
+    let world = World::on_memory(4 << 20).await;
+    world.fill("old", &[("a", "1")]).await;
+    let hoard = world.root.path().join("hoard");
+    fs::write(&hoard, vec![1; 2 << 20]).unwrap();
+    let reserve = Space { bytes: 3 << 20, inodes: 0 };
+    let settings = VolumeSettings { reserve, ..Default::default() };
+    let manager = world::open(world.root.path().into(), settings).await;
+    assert!(manager.ask_first(std::sync::Arc::new(Hoard(hoard))));
+    let lease = manager.acquire(request("v", Sharing::Shared), &Unobserved).await.unwrap();
+    lease.finish(Outcome::Succeeded).await.unwrap();
+    assert_eq!(manager.list().await.unwrap().len(), 2, "there was room without it");
 }
 
 #[tokio::test]
