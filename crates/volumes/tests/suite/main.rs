@@ -2,8 +2,10 @@
 
 mod crash;
 mod drivers;
+mod ends;
 mod leases;
 mod owner;
 mod processes;
+mod size;
 mod trees;
 mod world;
