@@ -2,15 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Channel;
 use crate::{SessionError, SessionId};
-
-/// How long a client may take to hear us before nobody waits for that any more.
-const HEARING: Duration = Duration::from_secs(1);
 
 /// A client that serves us its files, secrets and keys. Clones share one connection.
 ///
@@ -71,15 +67,12 @@ impl Session {
         self.0.life.ended.cancelled().await;
     }
 
-    /// Waits until the client has heard us, as its first answer shows, or has left; but not for long.
-    ///
-    /// A client that leaves before it has read our greeting trips over it, and says so to its user.
+    /// Waits until the client has heard us, as its first answer shows, or has left.
     pub async fn heard(&self) {
         let Life { heard, ended } = &self.0.life;
         tokio::select! {
             () = heard.cancelled() => {}
             () = ended.cancelled() => {}
-            () = tokio::time::sleep(HEARING) => {}
         }
     }
 

@@ -17,6 +17,9 @@ use crate::{Session, SessionError, SessionId, connection, health};
 /// How long a lookup waits for a client that was announced but is not there yet.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a client may take to come and to hear us before nobody waits for that any more.
+const HEARING: Duration = Duration::from_secs(1);
+
 /// All live sessions, by id. Clones share one table.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions(Arc<Table>);
@@ -106,6 +109,19 @@ impl Sessions {
         tokio::time::timeout(LOOKUP_TIMEOUT, arrival)
             .await
             .map_err(|_| SessionError::NotFound(id.clone()))
+    }
+
+    /// Waits until the client of the session `id` has come and has heard us, or has left; but not for long.
+    ///
+    /// A client that leaves before it has read our greeting trips over it, and says so to its user.
+    pub async fn heard(&self, id: &SessionId) {
+        let heard = async {
+            if let Ok(session) = self.get(id).await {
+                session.heard().await;
+            }
+        };
+        // Whether it did: who never comes, or is mute, is not waited for.
+        let _ = tokio::time::timeout(HEARING, heard).await;
     }
 
     /// Returns the session `id` if it is there now.

@@ -92,8 +92,9 @@ impl Control for ControlService {
         let request = wire::build_request(request).map_err(status::of)?;
         let built = self.services.builder.build(request).await;
         // The client leaves when it has this answer, which may be before it has read a word of its session.
-        if let Some(session) = session.and_then(|id| self.services.sessions.find(&id)) {
-            session.heard().await;
+        // It opens that at the same time as it asks for the build, so it may even be still to come.
+        if let Some(session) = session {
+            self.services.sessions.heard(&session).await;
         }
         let exporter_response = built.map_err(status::of)?;
         Ok(Response::new(SolveResponse { exporter_response }))

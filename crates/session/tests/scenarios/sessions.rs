@@ -110,17 +110,32 @@ async fn a_client_that_has_answered_was_heard_and_others_are_waited_for_a_moment
     let sessions = Sessions::new();
     let client = FakeClient::new().connect(&sessions, "s").await.unwrap();
     let begin = Instant::now();
-    client.session().heard().await;
+    sessions.heard(&id("s")).await;
     assert_eq!(begin.elapsed(), Duration::ZERO);
+    drop(client);
 
     let (_to_daemon, at_daemon) = mpsc::channel::<Bytes>(16);
-    let (to_client, mut _at_client) = mpsc::channel::<Bytes>(1024);
+    let (to_client, _at_client) = mpsc::channel::<Bytes>(1024);
     let inbound =
         tokio_stream::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(at_daemon), Ok);
     let registration = registration("mute");
-    let mute = sessions.register(registration, Tunnel::new(inbound, to_client)).await.unwrap();
-    mute.session().heard().await;
-    assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    let _mute = sessions.register(registration, Tunnel::new(inbound, to_client)).await.unwrap();
+    sessions.heard(&id("mute")).await;
+    sessions.heard(&id("never-there")).await;
+    assert_eq!(begin.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_late_is_heard_too() {
+    let sessions = Sessions::new();
+    let waiting = sessions.clone();
+    let hearing = tasks::spawn("hearing", async move { waiting.heard(&id("late")).await });
+    tokio::task::yield_now().await;
+    let begin = Instant::now();
+    let client = FakeClient::new().connect(&sessions, "late").await.unwrap();
+    hearing.await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    drop(client);
 }
 
 #[tokio::test(start_paused = true)]
