@@ -18,9 +18,9 @@
 //! several steps share above a head is an overlay mounted by this crate; a process that does not see
 //! that mount, because it lives in another mount namespace, waits until the group has ended.
 //!
-//! On btrfs a tree is a subvolume, and a writer's tree a snapshot of the head's: nothing is mounted or
-//! stacked, a group's tree is seen by every process, and the first fork beside a writer in place is all
-//! that had been written at one instant. Such a layer is a version by itself; a union is made in a
+//! On btrfs a tree is a subvolume, and the first fork beside a writer in place a snapshot: all that had
+//! been written at one instant. Under the driver `subvolume` every writer's tree is a snapshot of the
+//! head's: nothing is mounted or stacked, and a group's tree is seen by every process. Such a layer is a version by itself; a union is made in a
 //! snapshot of the head. Volumes that have layers already, and trees in which a step has made
 //! subvolumes of its own, go on with the overlay. What several snapshots have in common is counted
 //! once, though `du` counts it in each.

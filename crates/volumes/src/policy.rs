@@ -44,8 +44,7 @@ pub enum NoCache {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
-    /// Snapshots of subvolumes on btrfs; elsewhere overlay layers, and reflink copies where they spare
-    /// a wait.
+    /// Overlay layers; and snapshots of subvolumes, or reflink copies, where they spare a wait.
     #[default]
     Auto,
     /// Overlay layers only.
@@ -53,8 +52,8 @@ pub enum Driver {
     /// Reflink copies where overlay layers would make somebody wait; refused at start on a file
     /// system that has none.
     Reflink,
-    /// Snapshots of subvolumes: no layers, no wait, and a directory can be renamed as anywhere else.
-    /// Refused at start on a file system that has none. What a volume has in layers already stays so.
+    /// Snapshots of subvolumes for every writer: no layers, no wait, and a directory can be renamed as
+    /// anywhere else; but each fork waits for the disk. Refused at start on a file system that has none. What a volume has in layers already stays so.
     Subvolume,
 }
 

@@ -274,9 +274,11 @@ impl Want {
 
     /// Returns the head's tree if the turn is to write in a fork of it and it can be forked as a whole.
     fn forkable(&self, gate: &Gate<'_>, start: Start) -> Result<Option<Original>, VolumeError> {
+        let policy = self.volume.policy(&gate.state);
         match start {
+            // Mounting an overlay is a tenth of what a snapshot costs, which waits for the disk.
+            Start::Above if policy.driver != Driver::Subvolume => Ok(None),
             Start::Above | Start::Copy => {
-                let policy = self.volume.policy(&gate.state);
                 let tree = self.volume.forkable(gate.state.head_layers(), &policy)?;
                 Ok(tree.map(|tree| Original { tree, is_live: start == Start::Copy }))
             }

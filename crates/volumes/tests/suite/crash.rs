@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mount::HostPath;
 use volumes::{
-    Faults, Merge, Outcome, PolicyPatch, Sharing, Step, Unobserved, VolumeManager, VolumeSettings,
+    Driver, Faults, Merge, Outcome, PolicyPatch, Sharing, Step, Unobserved, VolumeManager,
+    VolumeSettings,
 };
 
 use crate::world::{self, Mounted, World, key, label, mounted, request};
@@ -73,11 +74,13 @@ const DEEDS: [Deed; 9] = [
     Deed::Fork,
 ];
 
-fn settings(deed: Deed) -> VolumeSettings {
+/// Snapshots are for roots on btrfs.
+fn settings(deed: Deed, root: &Path) -> VolumeSettings {
+    let driver = world::is_on_btrfs(root).then_some(Driver::Subvolume);
     let versions = if deed == Deed::Settle { 1 } else { 3 };
     let merge = if deed == Deed::Beside { Merge::LastWriter } else { Merge::Union };
-    let defaults =
-        PolicyPatch { merge: Some(merge), versions: Some(versions), ..Default::default() };
+    let (merge, versions) = (Some(merge), Some(versions));
+    let defaults = PolicyPatch { merge, versions, driver, ..Default::default() };
     let depth = if deed == Deed::Settle { 1 } else { 8 };
     VolumeSettings { defaults, depth, ..Default::default() }
 }
@@ -156,7 +159,7 @@ async fn perform(manager: &VolumeManager, deed: Deed) -> Result<(), volumes::Vol
 
 /// Makes the volume that `deed` is done on.
 async fn prepare(root: &Path, deed: Deed) {
-    let calm = VolumeSettings { depth: 64, ..settings(deed) };
+    let calm = VolumeSettings { depth: 64, ..settings(deed, root) };
     let manager = world::open(root.into(), calm).await;
     let fill = async |files: &[(&str, &str)], gone: &[&str]| {
         let lease = manager.acquire(request("v", Sharing::Locked), &Unobserved).await.unwrap();
@@ -189,7 +192,7 @@ async fn prepare(root: &Path, deed: Deed) {
 
 /// Checks what a new process finds.
 async fn check(root: &Path, deed: Deed, done: bool, what: &str) {
-    let manager = world::open(root.into(), settings(deed)).await;
+    let manager = world::open(root.into(), settings(deed, root)).await;
     let records = manager.list().await.unwrap();
     let [old, new] = outcomes(deed);
     // Of a merge, the other publish may be the one that is missing.
@@ -238,7 +241,7 @@ async fn try_all(fate: Fate, place: &Path, deeds: &[Deed]) {
             let done = {
                 let faults = Arc::new(After { left: AtomicUsize::new(usize::MAX), fate });
                 let path = HostPath::new(root.path()).unwrap();
-                let settings = settings(deed);
+                let settings = settings(deed, root.path());
                 let opened = VolumeManager::open_with_faults(path, settings, faults.clone()).await;
                 let manager = opened.unwrap();
                 // The sweep of the opening is over before the faults begin.
@@ -282,8 +285,9 @@ async fn second_process_that_is_killed() {
     let mut deeds = DEEDS.into_iter().chain([Deed::Beside]);
     let deed = deeds.find(|other| format!("{other:?}") == deed).unwrap();
     let faults = Arc::new(After { left: AtomicUsize::new(usize::MAX), fate: Fate::Killed });
-    let path = HostPath::new(root).unwrap();
-    let opened = VolumeManager::open_with_faults(path, settings(deed), faults.clone()).await;
+    let path = HostPath::new(&root).unwrap();
+    let settings = settings(deed, &root);
+    let opened = VolumeManager::open_with_faults(path, settings, faults.clone()).await;
     let manager = opened.unwrap();
     if deed != Deed::Settle {
         manager.sweep().await.unwrap();

@@ -90,7 +90,7 @@ async fn forks_and_publishes_are_the_same_on_every_file_system() {
 
 #[test]
 fn steps_and_owners_find_the_same_on_every_file_system() {
-    for file_system in ["xfs", "btrfs"] {
+    for (file_system, driver) in [("xfs", "auto"), ("btrfs", "auto"), ("btrfs", "subvolume")] {
         let Some(mounted) = Mounted::new(file_system) else { continue };
         #[expect(clippy::disallowed_methods, reason = "the same tests again, elsewhere")]
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
@@ -98,9 +98,10 @@ fn steps_and_owners_find_the_same_on_every_file_system() {
         again.args(["leases::", "owner::", "processes::", "ends::"]);
         // It is about waiting where these file systems need no wait.
         again.args(["--skip", "the_first_fork_of"]).env("TMPDIR", &mounted.path);
+        again.env("VOLUMES_DRIVER", driver);
         let output = again.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{file_system}: {said}");
+        assert!(output.status.success(), "{file_system} {driver}: {said}");
         assert!(!said.contains("running 0 tests"), "{said}");
     }
 }
@@ -127,10 +128,33 @@ async fn what_a_file_system_lacks_is_refused() {
 }
 
 #[tokio::test]
-async fn on_btrfs_every_writer_has_a_snapshot_and_no_layers_are_stacked() {
+async fn on_btrfs_forks_are_overlays_unless_a_snapshot_spares_a_wait() {
     let Some(world) = World::on("btrfs", VolumeSettings::default()).await else { return };
+    let writer = world.take("v", Sharing::Locked).await;
+    mounted(&writer.mount(0).unwrap()).write("warm", "");
+    // Nobody waits for who writes in place.
+    let fork = world.take("v", Sharing::Private).await;
+    let tree = mounted(&fork.mount(0).unwrap());
+    assert!(is_subvolume(&tree.path), "found out by itself");
+    assert_eq!(tree.names(), ["warm"]);
+    tree.write("own", "");
+    writer.finish(Outcome::Succeeded).await.unwrap();
+    fork.finish(Outcome::Succeeded).await.unwrap();
+    assert_eq!(world.head("v").await, ["own", "warm"]);
+    world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
+    let fork = world.take("v", Sharing::Private).await;
+    let mount = fork.mount(0).unwrap();
+    assert!(matches!(mount.source, mount::MountSource::Overlay { .. }), "{mount:?}");
+    mounted(&mount).write("more", "");
+    fork.finish(Outcome::Succeeded).await.unwrap();
+    assert_eq!(world.head("v").await, ["more", "own", "warm"]);
+}
+
+#[tokio::test]
+async fn on_btrfs_every_writer_has_a_snapshot_and_no_layers_are_stacked() {
+    let Some(world) = World::on("btrfs", with(Driver::Subvolume)).await else { return };
     world.fill("v", &[("a", "1")]).await;
-    assert!(is_subvolume(&whole(&world, "v").await), "found out by itself");
+    assert!(is_subvolume(&whole(&world, "v").await));
     world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
     for (number, sharing) in
         [Sharing::Private, Sharing::Locked, Sharing::Shared].into_iter().enumerate()
@@ -162,7 +186,7 @@ async fn on_btrfs_every_writer_has_a_snapshot_and_no_layers_are_stacked() {
 
 #[tokio::test]
 async fn members_of_a_group_share_a_snapshot() {
-    let Some(world) = World::on("btrfs", VolumeSettings::default()).await else { return };
+    let Some(world) = World::on("btrfs", with(Driver::Subvolume)).await else { return };
     world.fill("v", &[("a", "1")]).await;
     world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
     let [one, two] =
@@ -177,7 +201,7 @@ async fn members_of_a_group_share_a_snapshot() {
 
 #[tokio::test]
 async fn a_snapshot_is_kept_or_thrown_away_as_a_layer_is() {
-    let Some(world) = World::on("btrfs", VolumeSettings::default()).await else { return };
+    let Some(world) = World::on("btrfs", with(Driver::Subvolume)).await else { return };
     world.fill("v", &[("base", "")]).await;
     world.take("v", Sharing::ReadOnly).await.finish(Outcome::Succeeded).await.unwrap();
     for (outcome, kept) in [(Outcome::Failed, true), (Outcome::Killed, false)] {
@@ -194,7 +218,7 @@ async fn a_snapshot_is_kept_or_thrown_away_as_a_layer_is() {
 
 #[tokio::test]
 async fn a_tree_with_subvolumes_of_its_own_is_forked_by_overlay_and_goes_as_a_whole() {
-    let Some(world) = World::on("btrfs", VolumeSettings::default()).await else { return };
+    let Some(world) = World::on("btrfs", with(Driver::Subvolume)).await else { return };
     let lease = world.take("v", Sharing::Locked).await;
     let tree = mounted(&lease.mount(0).unwrap());
     // As a step may do, which needs no privilege for it; the second cannot be emptied.
@@ -226,7 +250,8 @@ async fn a_tree_with_subvolumes_of_its_own_is_forked_by_overlay_and_goes_as_a_wh
 #[tokio::test]
 async fn what_snapshots_share_is_counted_once_also_by_quotas() {
     let quota = Some(Quota { bytes: Some(6 << 20), inodes: None });
-    let defaults = PolicyPatch { quota, ..Default::default() };
+    let driver = Some(Driver::Subvolume);
+    let defaults = PolicyPatch { quota, driver, ..Default::default() };
     let settings = VolumeSettings { defaults, ..Default::default() };
     let Some(world) = World::on("btrfs", settings).await else { return };
     let block = |letter: &str| letter.repeat(1 << 20);
@@ -264,7 +289,8 @@ async fn what_snapshots_share_is_counted_once_also_by_quotas() {
 
 #[tokio::test]
 async fn a_volume_from_before_goes_on_in_layers_until_it_is_one_again() {
-    let Some(mut world) = World::on("btrfs", trees::shallow(PolicyPatch::default())).await else {
+    let snapshots = PolicyPatch { driver: Some(Driver::Subvolume), ..Default::default() };
+    let Some(mut world) = World::on("btrfs", trees::shallow(snapshots)).await else {
         return;
     };
     // Made by a daemon that was told to use the overlay.
@@ -289,7 +315,8 @@ async fn a_volume_from_before_goes_on_in_layers_until_it_is_one_again() {
 
 #[test]
 fn a_union_of_snapshots_takes_each_file_from_the_side_that_changed_it() {
-    let defaults = PolicyPatch { merge: Some(Merge::Union), ..Default::default() };
+    let (merge, driver) = (Some(Merge::Union), Some(Driver::Subvolume));
+    let defaults = PolicyPatch { merge, driver, ..Default::default() };
     let settings = VolumeSettings { defaults, ..Default::default() };
     trees::run(async {
         let Some(world) = World::on("btrfs", settings).await else { return };

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tasks::Task;
 use tokio::sync::watch;
 use volumes::{
-    Label, LeaseRequest, Leases, MountRequest, Outcome, Seed, Sharing, Unobserved, Variant,
+    Driver, Label, LeaseRequest, Leases, MountRequest, Outcome, Seed, Sharing, Unobserved, Variant,
     VariantKey, VolumeError, VolumeKey, VolumeManager, VolumeName, VolumeRecord, VolumeSettings,
     WaitObserver, Waiting,
 };
@@ -160,10 +160,22 @@ impl World {
     }
 }
 
-pub async fn open(root: PathBuf, settings: VolumeSettings) -> VolumeManager {
+pub async fn open(root: PathBuf, mut settings: VolumeSettings) -> VolumeManager {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how the suite is run once more by another driver"
+    )]
+    let said = std::env::var("VOLUMES_DRIVER");
+    if said.is_ok_and(|driver| driver == "subvolume") && is_on_btrfs(&root) {
+        settings.defaults.driver = settings.defaults.driver.or(Some(Driver::Subvolume));
+    }
     let manager = VolumeManager::open(HostPath::new(root).unwrap(), settings).await.unwrap();
     manager.sweep().await.unwrap();
     manager
+}
+
+pub fn is_on_btrfs(path: &std::path::Path) -> bool {
+    u64::try_from(rustix::fs::statfs(path).unwrap().f_type) == Ok(0x9123_683E)
 }
 
 pub fn name(id: &str) -> VolumeName {
