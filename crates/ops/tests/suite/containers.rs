@@ -13,10 +13,12 @@ use executor::{ExitStatus, FakeExecutor, FakeProcess, GuestMount, Network, Proce
 use futures::FutureExt as _;
 use llb::{
     CacheMount, CacheSharing, ContentCache, ExtraHost, Mount, MountKind, NetMode, SecretEnv,
+    SecretMount, SshMount,
 };
 use mount::RootDir;
 use oci::Platform;
 use rustix::fs::{Mode, OFlags};
+use session::testing::FakeClient;
 use tokio::sync::mpsc;
 
 use crate::world::{World, guest};
@@ -60,8 +62,18 @@ async fn make(
     tree: &ImmutableRef,
     request: ContainerRequest,
 ) -> Result<Made, BuildError> {
+    make_for(world, tree, request, &[]).await
+}
+
+async fn make_for(
+    world: &World,
+    tree: &ImmutableRef,
+    request: ContainerRequest,
+    sessions: &[&str],
+) -> Result<Made, BuildError> {
     let trees = request.mounts.iter().map(|_| tree.clone()).collect();
-    let (build, sessions) = ("build".to_owned(), Vec::new());
+    let sessions = sessions.iter().map(|id| (*id).to_owned()).collect();
+    let build = "build".to_owned();
     world.ops.make(ContainerPlan { build, sessions, request, trees }).await
 }
 
@@ -243,6 +255,32 @@ async fn a_volume_is_held_until_the_container_is_released() {
 }
 
 #[tokio::test]
+async fn what_the_client_keeps_is_there_for_a_container() {
+    let world = World::running(obedient()).await;
+    let client = FakeClient::new().with_secret("s", "value").with_ssh("default");
+    let _client = client.connect(&world.sessions, "client").await.unwrap();
+    let secret = SecretMount { id: "s".to_owned(), mode: 0o440, ..SecretMount::default() };
+    let request = rooted([
+        at("/agent", MountKind::Ssh(SshMount::default())),
+        at("/secret", MountKind::Secret(secret)),
+    ]);
+    let made = make_for(&world, &ImmutableRef::default(), request, &["client"]).await.unwrap();
+    let variable = SecretEnv { id: "s".to_owned(), name: "S".to_owned(), optional: false };
+    let told = ContainerProcess { secret_env: vec![variable], ..process(&["wait"]) };
+    let _running = made.start(told, ProcessStreams::default()).await.unwrap();
+    let spec = world.executor.started().remove(0);
+    assert!(spec.env.contains(&"S=value".to_owned()));
+    let GuestMount::File { content, mode: 0o440, .. } = &spec.mounts[1].1 else {
+        panic!("{:?}", spec.mounts)
+    };
+    assert_eq!(content.expose(), b"value");
+    let GuestMount::Socket { path } = &spec.mounts[0].1 else { panic!("{:?}", spec.mounts) };
+    assert!(path.as_path().exists());
+    made.release().await.unwrap();
+    assert!(!path.as_path().exists());
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_and_leaves_nothing() {
     let world = World::running(obedient()).await;
     let tree = filled(&world).await;
@@ -253,7 +291,7 @@ async fn what_cannot_be_is_refused_and_leaves_nothing() {
     let hosts = vec![ExtraHost { host: "h".to_owned(), ip: "nowhere".to_owned() }];
     let request = ContainerRequest { extra_hosts: hosts, ..rooted([]) };
     assert!(make(&world, &tree, request).await.unwrap_err().message().contains("`nowhere`"));
-    let secret = MountKind::Secret(llb::SecretMount { id: "s".to_owned(), ..Default::default() });
+    let secret = MountKind::Secret(SecretMount { id: "s".to_owned(), ..SecretMount::default() });
     let error = make(&world, &tree, rooted([at("/s", secret)])).await.unwrap_err();
     assert_eq!(error.message(), "secret s: not found");
     assert_eq!(unfinished(&world), 0);
