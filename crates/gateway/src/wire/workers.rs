@@ -74,7 +74,7 @@ mod tests {
         let platforms = vec![Platform::new("linux", "amd64"), Platform::new("linux", "386")];
         let known = WorkerInfo { id: "w".to_owned(), labels: Default::default(), platforms };
         let pong = pong(std::slice::from_ref(&known));
-        assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (25, 88));
+        assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (24, 88));
         assert!(pong.frontend_api_caps.iter().chain(&pong.llb_caps).all(|cap| cap.enabled));
         let [record] = &pong.workers[..] else { panic!("one worker") };
         let again = worker(record.clone());
