@@ -80,6 +80,22 @@ pub enum Detail {
     },
 }
 
+impl Detail {
+    /// Returns whether it is a place in the user's file, also one that somebody else found.
+    pub fn is_source(&self) -> bool {
+        match self {
+            Self::Source(_) => true,
+            Self::Opaque { type_url, .. } => type_url.ends_with("/errdefs.Source+json"),
+            Self::Vertex(_)
+            | Self::Exit(_)
+            | Self::Solve { .. }
+            | Self::Frontend { .. }
+            | Self::FrontendCapability(_)
+            | Self::Subrequest(_) => false,
+        }
+    }
+}
+
 /// Why a build, or a question to it, failed. Cheap to clone: many waiters get the same one.
 #[derive(Debug, Clone)]
 pub struct BuildError(Arc<Inner>);

@@ -75,6 +75,11 @@ pub trait Bridge: Send + Sync + fmt::Debug {
     /// Shows a warning under its vertex.
     async fn warn(&self, warning: Warning) -> Result<(), BuildError>;
 
+    /// Returns whether graphs may use a feature ([`llb::caps`]); ours may use all that are known.
+    fn supports(&self, capability: &str) -> bool {
+        llb::caps::is_known(capability)
+    }
+
     /// Returns the workers that can build; the first platform of the first is the default.
     fn workers(&self) -> Vec<WorkerInfo>;
 

@@ -125,7 +125,7 @@ impl<'a> Build<'a> {
             ..SolveRequest::default()
         };
         Some(self.bridge.solve(request).await.map_err(|error| {
-            let located = error.details().iter().any(|detail| matches!(detail, Detail::Source(_)));
+            let located = error.details().iter().any(Detail::is_source);
             match (located, lines) {
                 (true, _) => error,
                 (false, Some(lines)) => self.build_error(Problem::from(error).at(lines)),

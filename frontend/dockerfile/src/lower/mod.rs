@@ -151,6 +151,7 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
         target_platform,
         epoch,
         ignore: &ignore,
+        can_merge: request.bridge.supports("mergeop"),
     };
     let planned = plan_stages(&shared, &bases, openings, &wanted, lint)?;
     finish(request, &shared, planned, target, ignore_patterns)

@@ -57,7 +57,8 @@ impl Stage<'_> {
         for file in &inline {
             pieces.push(self.inline_piece(&target, file));
         }
-        let link = (copy.link && mode_text.is_empty()).then(|| {
+        let is_linked = copy.link && mode_text.is_empty() && self.shared.can_merge;
+        let link = is_linked.then(|| {
             let merge = format!("LINK {text}");
             let merge_name = self.name.current(&merge, &self.inherited.env, self.onbuild);
             let key = format!("{} {} {}", self.platform, self.index, self.steps.len());

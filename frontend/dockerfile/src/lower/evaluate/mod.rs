@@ -46,6 +46,9 @@ pub(super) struct Shared<'a> {
     pub(super) epoch: Option<Time>,
     /// What the client does not send.
     pub(super) ignore: &'a IgnoreFile,
+    /// Whether the builder can lay one tree over another without copying; without it, `--link` is an
+    /// ordinary copy.
+    pub(super) can_merge: bool,
 }
 
 /// A stage whose files are still those of its base.
