@@ -2,7 +2,8 @@
 
 use bridge::{BuildError, Detail, Kind};
 
-const KNOWN: [&str; 4] = [
+/// What this frontend can do; an image of it says so in a label.
+pub const CAPABILITIES: [&str; 4] = [
     "moby.buildkit.frontend.inputs",
     "moby.buildkit.frontend.subrequests",
     "moby.buildkit.frontend.contexts",
@@ -15,7 +16,7 @@ pub(crate) fn check(wanted: &str) -> Result<(), (BuildError, bool)> {
     let unknown = wanted.split(',').filter(|word| !word.is_empty()).filter_map(|word| {
         let (name, flags) = word.split_once('+').unwrap_or((word, ""));
         let forward = flags.split('+').any(|flag| flag == "forward");
-        (!KNOWN.contains(&name)).then_some((name, forward))
+        (!CAPABILITIES.contains(&name)).then_some((name, forward))
     });
     let unknown: Vec<_> = unknown.collect();
     // One that only we could have is decided at once.

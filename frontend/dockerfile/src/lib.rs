@@ -21,5 +21,6 @@ mod subrequest;
 mod suggest;
 pub mod syntax;
 
+pub use caps::CAPABILITIES;
 pub use error::{Cause, Problem};
 pub use frontend::DockerfileFrontend;
