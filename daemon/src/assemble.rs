@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::bridge::{Frontend, WorkerInfo};
+use ::gateway::ContainerFrontend;
 use anyhow::{Context as _, Result, bail};
 use builder::{Builder, Explanation, Parts, Retention};
 use cache::{CacheIndex, Collector, LocalTrees, MetaStore, Refs, Table};
@@ -268,6 +269,10 @@ fn frontends(config: &FrontendConfig) -> BTreeMap<String, Arc<dyn Frontend>> {
     let mut frontends: BTreeMap<String, Arc<dyn Frontend>> = BTreeMap::new();
     if config.dockerfile {
         frontends.insert("dockerfile.v0".to_owned(), Arc::new(DockerfileFrontend::new()));
+    }
+    if config.gateway {
+        let gateway = ContainerFrontend::new(config.repositories.clone());
+        frontends.insert("gateway.v0".to_owned(), Arc::new(gateway));
     }
     frontends
 }

@@ -192,14 +192,28 @@ impl JobBridge {
         name: &str,
         request: FrontendRequest,
     ) -> Result<FrontendResult, BuildError> {
-        let frontends = &self.environment.frontends;
-        let source = request.options.get("source").map(String::as_str).unwrap_or_default();
-        let ours = !frontends.contains_key(name) && name == GATEWAY && is_ours(source);
+        let ours = name == GATEWAY && is_ours(&request.options);
         let name = if ours { DOCKERFILE } else { name };
-        let frontend = frontends.get(name).cloned().ok_or_else(|| {
+        let frontend = self.environment.frontends.get(name).cloned().ok_or_else(|| {
             BuildError::new(Kind::InvalidRequest, format!("unsupported frontend: {name}"))
         })?;
-        frontend.run(Arc::new(Shared(self.clone())), request).await
+        let mut result = frontend.run(Arc::new(Shared(self.clone())), request).await?;
+        self.complete(&mut result);
+        Ok(result)
+    }
+
+    /// Adds the graphs of what a frontend gave back by its name alone.
+    fn complete(&self, result: &mut FrontendResult) {
+        let complete = |solved: &mut SolvedRef| {
+            if solved.definition.is_none() {
+                solved.definition = self.definition(&solved.handle);
+            }
+        };
+        match &mut result.results {
+            Results::None => {}
+            Results::Single(one) => complete(one),
+            Results::ByPlatform(several) => several.values_mut().for_each(complete),
+        }
     }
 
     async fn solve_request(
@@ -253,13 +267,21 @@ const GATEWAY: &str = "gateway.v0";
 /// The frontend that understands Dockerfiles.
 const DOCKERFILE: &str = "dockerfile.v0";
 
-/// Returns true for the names by which Dockerfiles ask for the usual frontend, the stable one of any
-/// minor version: ours understands what that one does.
-fn is_ours(source: &str) -> bool {
+/// Returns true if the frontend that is asked for is the usual one, the stable one of any minor version:
+/// ours understands what that one does. Whoever has put another in its place means that one.
+fn is_ours(options: &BTreeMap<String, String>) -> bool {
+    let source = options.get("source").map(String::as_str).unwrap_or_default();
     let Ok(reference) = Reference::parse(source) else { return false };
     let tag = reference.tag().unwrap_or_default();
     let stable = tag == "latest" || tag == "1" || tag.starts_with("1.") || tag.starts_with("1-");
-    source == DOCKERFILE || (reference.name() == "docker.io/docker/dockerfile" && stable)
+    let usual = reference.name() == "docker.io/docker/dockerfile" && stable;
+    let familiar = reference.familiar();
+    let name = familiar.strip_suffix(":latest").unwrap_or(&familiar);
+    let context = format!("context:{name}");
+    let replaces = |key: &String| {
+        key.strip_prefix(&context).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    (source == DOCKERFILE || usual) && !options.keys().any(replaces)
 }
 
 /// Returns a text that no other handle or job has.
@@ -337,6 +359,10 @@ mod tests {
 
     #[test]
     fn the_usual_frontend_is_ours_and_no_other() {
+        let ours = |source: &str, context: &str| {
+            let options = [("source", source), (context, "docker-image://x")];
+            is_ours(&options.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+        };
         for source in [
             "docker/dockerfile:1",
             "docker.io/docker/dockerfile:1.7",
@@ -344,7 +370,10 @@ mod tests {
             "docker/dockerfile:1-labs",
             "dockerfile.v0",
         ] {
-            assert!(is_ours(source), "{source}");
+            assert!(ours(source, "context:other"), "{source}");
+            let familiar = source.trim_start_matches("docker.io/");
+            assert!(!ours(source, &format!("context:{familiar}")), "{source}");
+            assert!(!ours(source, &format!("context:{familiar}::linux/amd64")), "{source}");
         }
         for source in [
             "docker/dockerfile:2",
@@ -353,7 +382,7 @@ mod tests {
             "",
             "A b",
         ] {
-            assert!(!is_ours(source), "{source}");
+            assert!(!ours(source, "context:other"), "{source}");
         }
     }
 }

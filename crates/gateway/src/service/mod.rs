@@ -127,12 +127,14 @@ impl LlbBridge for BridgeService {
         let request = request.into_inner();
         let (with_result, with_definitions) =
             (request.allow_result_return, request.allow_result_array_ref);
-        let is_last = request.r#final;
+        let last = request.r#final.then(|| request.exporter_attr.clone());
         let solve = wire::to_solve(request).map_err(status::of)?;
         let result = self.bridge().solve(solve).await.map_err(status::of)?;
-        if is_last {
+        if let Some(attributes) = last {
             // How frontends that do not know `Return` say that they are done.
-            self.give_back(Ok(result.clone())).map_err(status::of)?;
+            let mut result = result.clone();
+            result.metadata.extend(wire::last_metadata(&attributes).map_err(status::of)?);
+            self.give_back(Ok(result)).map_err(status::of)?;
         }
         let result = wire::to_result(result, with_definitions);
         if with_result {

@@ -21,7 +21,7 @@ pub use self::questions::{
     directory, file_range, image_question, image_reference, source_answer, source_question, stat,
     to_solve, warning,
 };
-pub use self::results::{from_result, given_result, to_result};
+pub use self::results::{from_result, given_result, last_metadata, to_result};
 pub use self::workers::{brief, platform_from_wire, platform_to_wire, pong, worker};
 
 use bridge::{BuildError, Kind};

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bridge::{
     Attestation, AttestationKind, BuildError, FrontendResult, InTotoSubject, RefHandle, Results,
     SolvedRef, SubjectKind,
 };
+use bytes::Bytes;
 use proto::gateway;
 use proto::gateway::result::Result as Refs;
 
@@ -91,6 +94,22 @@ fn result(
     Ok(FrontendResult { results, metadata: wire.metadata, attestations })
 }
 
+/// Returns what a frontend that does not know `Return` says about its last graph: JSON, in which the values
+/// are base64.
+pub fn last_metadata(attributes: &[u8]) -> Result<BTreeMap<String, Bytes>, BuildError> {
+    if attributes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let wrong = |reason: String| invalid(format!("the result's metadata cannot be read: {reason}"));
+    let encoded: Option<BTreeMap<String, String>> =
+        serde_json::from_slice(attributes).map_err(|error| wrong(error.to_string()))?;
+    let decoded = encoded.unwrap_or_default().into_iter().map(|(key, value)| {
+        let value = STANDARD.decode(value).map_err(|error| wrong(error.to_string()))?;
+        Ok((key, value.into()))
+    });
+    decoded.collect()
+}
+
 fn attestation_to_wire(attestation: Attestation) -> gateway::Attestation {
     let kind = match attestation.kind {
         AttestationKind::InToto => gateway::AttestationKind::InToto,
@@ -150,7 +169,6 @@ fn subject_from_wire(wire: gateway::InTotoSubject) -> Result<InTotoSubject, Buil
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use digests::Digest;
     use llb::Definition;
 
