@@ -45,7 +45,7 @@ impl Settings {
         let path = self.programs.join(name);
         anyhow::ensure!(
             path.is_file(),
-            "`{}` is missing: build it with `cargo build -p daemon -p cli`",
+            "`{}` is missing: build it with `cargo build -p daemon -p cli -p image`",
             path.display()
         );
         Ok(path)

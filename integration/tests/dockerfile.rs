@@ -39,8 +39,6 @@ fn fails(world: &World, dockerfile: &str) -> anyhow::Result<Build> {
 fn the_usual_syntax_line_is_understood() -> anyhow::Result<()> {
     let world = World::start()?;
     build(&world, "# syntax=docker/dockerfile:1\nFROM {busybox}\nRUN true\n")?;
-    let other = fails(&world, "# syntax=docker/dockerfile:99\nFROM {busybox}\n")?;
-    assert!(other.output.contains("unsupported frontend"), "{}", other.output);
     Ok(())
 }
 
