@@ -28,7 +28,7 @@ enum Token {
     All,
     /// Nothing, or anything that ends in `/`.
     Directories,
-    /// One character but `/`, in or not in the ranges.
+    /// One character in or not in the ranges; only here can that be a `/`.
     Class { negated: bool, ranges: Vec<RangeInclusive<char>> },
 }
 
@@ -58,7 +58,11 @@ impl Glob {
                     at += 1;
                     let slash = characters.get(at) == Some(&'/');
                     at += usize::from(slash);
-                    tokens.push(if slash { Token::Directories } else { Token::All });
+                    let rest = characters.get(at..).unwrap_or_default();
+                    // `**.log` is any name that ends so; before anything else whole directories are meant.
+                    let ending = tokens.is_empty() && !slash && !rest.iter().any(is_special);
+                    let any = ending || rest.is_empty();
+                    tokens.push(if any { Token::All } else { Token::Directories });
                 }
                 '*' => tokens.push(Token::Many),
                 '?' => tokens.push(Token::One),
@@ -100,7 +104,7 @@ impl Glob {
                     Token::One => next[at + 1] |= character != '/',
                     Token::Class { negated, ranges } => {
                         let listed = ranges.iter().any(|range| range.contains(&character));
-                        next[at + 1] |= character != '/' && listed != *negated;
+                        next[at + 1] |= listed != *negated;
                     }
                     Token::Many => next[at] |= character != '/',
                     Token::All => next[at] = true,
@@ -124,6 +128,11 @@ impl Glob {
             }
         }
     }
+}
+
+/// Returns true for a character that does not just stand for itself.
+fn is_special(character: &char) -> bool {
+    matches!(character, '*' | '?' | '[' | ']' | '\\')
 }
 
 /// Parses a class after its `[`, up to and with its `]`.
@@ -174,7 +183,7 @@ mod tests {
             ("a?c", "a/c", false),
             ("[a-c]x", "bx", true),
             ("[^a-c]x", "bx", false),
-            ("[^a]x", "/x", false),
+            ("[^a]x", "/x", true),
             ("\\*", "*", true),
             ("\\*", "a", false),
             ("*", "", true),
@@ -202,6 +211,16 @@ mod tests {
             ("a/**/z", "a/b/c/z", true),
             ("**.go", "a/b.go", true),
             ("a**/z", "az", true),
+            ("**.go", "x.go", true),
+            ("a**z", "az", true),
+            ("a**z", "ab/z", true),
+            ("a**z", "abz", false),
+            ("**a*", "d/ab", true),
+            ("**a*", "da", false),
+            ("**a**", "d/a/b", true),
+            ("**a**", "dab", false),
+            ("***", "a/b", true),
+            ("a[^b]c", "a/c", true),
         ] {
             assert_eq!(
                 Glob::crossing(pattern).unwrap().matches(text),
@@ -225,8 +244,7 @@ mod tests {
                 let takes = match one {
                     Token::Literal(literal) => literal == first,
                     Token::Class { negated, ranges } => {
-                        *first != '/'
-                            && ranges.iter().any(|range| range.contains(first)) != *negated
+                        ranges.iter().any(|range| range.contains(first)) != *negated
                     }
                     _ => *first != '/',
                 };

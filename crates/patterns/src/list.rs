@@ -89,6 +89,8 @@ fn clean(pattern: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matches(patterns: &[&str], path: &str) -> bool {
@@ -120,5 +122,51 @@ mod tests {
         assert!(PatternList::new(&["!"]).is_err());
         assert!(PatternList::new(&["["]).is_err());
         assert!(PatternList::new(&["a", " !b "]).unwrap().takes_back());
+    }
+
+    /// Whether a pattern matches a path, by its text and by trying every split. `first` is true at its beginning.
+    fn naive(pattern: &str, path: &str, first: bool) -> bool {
+        let splits = || (0..=path.len()).map(|at| path.split_at(at));
+        if let Some(rest) = pattern.strip_prefix("**") {
+            let (rest, slash) = match rest.strip_prefix('/') {
+                Some(rest) => (rest, true),
+                None => (rest, false),
+            };
+            let literal = !rest.contains(['*', '?']);
+            if rest.is_empty() || (first && !slash && literal) {
+                return path.ends_with(rest);
+            }
+            return splits()
+                .any(|(a, b)| (a.is_empty() || a.ends_with('/')) && naive(rest, b, false));
+        }
+        if let Some(rest) = pattern.strip_prefix('*') {
+            return splits().any(|(a, b)| !a.contains('/') && naive(rest, b, false));
+        }
+        let (mut pattern, mut path) = (pattern.chars(), path.chars());
+        match (pattern.next(), path.next()) {
+            (None, None) => true,
+            (Some('?'), Some(c)) => c != '/' && naive(pattern.as_str(), path.as_str(), false),
+            (Some(a), Some(b)) => a == b && naive(pattern.as_str(), path.as_str(), false),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lists_agree_with_the_definition(
+            patterns in prop::collection::vec("!?[ab*?]{1,4}(/[ab*?]{1,3}){0,2}", 0..4),
+            path in "[ab]{1,2}(/[ab]{1,2}){0,3}",
+        ) {
+            let parts: Vec<_> = path.split('/').collect();
+            let prefixes: Vec<_> = (1..=parts.len()).map(|end| parts[..end].join("/")).collect();
+            let mut expected = false;
+            for pattern in &patterns {
+                let bare = pattern.strip_prefix('!').unwrap_or(pattern);
+                if prefixes.iter().any(|prefix| naive(bare, prefix, true)) {
+                    expected = !pattern.starts_with('!');
+                }
+            }
+            prop_assert_eq!(PatternList::new(&patterns).unwrap().matches(&path), expected);
+        }
     }
 }
