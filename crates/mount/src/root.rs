@@ -72,6 +72,14 @@ impl RootDir {
         self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
+    /// Returns the directory at `path` as a root of its own: what is looked up in it never leads out of it.
+    ///
+    /// # Errors
+    /// Fails if it is no directory.
+    pub fn within(&self, path: &GuestPath) -> io::Result<Self> {
+        Ok(Self(self.open_dir(path)?))
+    }
+
     /// Returns what is at `path`, following links also at the end.
     ///
     /// # Errors

@@ -170,6 +170,13 @@ pub(crate) fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Resul
     Ok(())
 }
 
+/// Sets an extended attribute, if the file system and the kind of file have such.
+pub(crate) fn set_xattr(file: BorrowedFd<'_>, name: &str, value: &[u8]) {
+    if let Err(error) = rustix::fs::fsetxattr(file, name, value, rustix::fs::XattrFlags::empty()) {
+        tracing::debug!(%error, name, "an extended attribute was not set");
+    }
+}
+
 fn xattr_bytes(
     buffer: &mut Vec<u8>,
     read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,

@@ -1,7 +1,7 @@
 //! Archives that `ADD` unpacks into a tree.
 //!
-//! An archive is hostile: every name is resolved beneath the target's root, a link in the archive or
-//! in the tree leads nowhere else, and what is damaged is an error that names the archive.
+//! An archive is hostile: every name is resolved beneath the directory it is unpacked into, a link in the
+//! archive or below that directory leads nowhere else, and what is damaged is an error that names the archive.
 
 use std::ffi::OsStr;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -55,7 +55,8 @@ pub(crate) fn unpack(
         })
         .map_err(FileError::io("mkdir", to))?;
     let reader = decompress(&mut file).map_err(damaged)?;
-    let mut unpacker = Unpacker { target, to, owner, directories: Vec::new() };
+    let target = target.within(to).map_err(FileError::io("open", to))?;
+    let mut unpacker = Unpacker { target, owner, directories: Vec::new() };
     unpacker.run(reader).map_err(damaged)?;
     Ok(true)
 }
@@ -102,15 +103,18 @@ fn is_archive(file: &mut std::fs::File) -> io::Result<bool> {
     Ok(header.as_bytes()[0] != 0 && header.cksum().is_ok_and(|wanted| wanted == sum))
 }
 
-struct Unpacker<'a> {
-    target: &'a RootDir,
-    to: &'a GuestPath,
+/// Extended attributes by name.
+type Attributes = Vec<(String, Vec<u8>)>;
+
+struct Unpacker {
+    /// The directory that is unpacked into.
+    target: RootDir,
     owner: Option<Owner>,
     /// Directories with the times they get when nothing is made in them any more.
     directories: Vec<(GuestPath, i64)>,
 }
 
-impl Unpacker<'_> {
+impl Unpacker {
     fn run(&mut self, reader: impl Read) -> io::Result<()> {
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries()? {
@@ -131,7 +135,8 @@ impl Unpacker<'_> {
     }
 
     fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> io::Result<()> {
-        let path = self.place(OsStr::from_bytes(name))?;
+        let path = place(OsStr::from_bytes(name))?;
+        let attributes = attributes(entry)?;
         let header = entry.header().clone();
         let kind = header.entry_type();
         let raw = header.as_old();
@@ -139,7 +144,7 @@ impl Unpacker<'_> {
         let time = if is_blank(&raw.mtime) { 0 } else { header.mtime()? };
         let time = i64::try_from(time).unwrap_or(0);
         if kind == EntryType::Directory {
-            return self.directory(&path, &header, mode, time);
+            return self.directory(&path, &header, (mode, time), &attributes);
         }
         let Some(parent) = path.parent() else { return Ok(()) };
         self.target.create_dir_all(&parent, Mode::from_raw_mode(0o755), |_| Ok(()))?;
@@ -153,6 +158,7 @@ impl Unpacker<'_> {
             }
             _ => entry::remove_all(directory, name)?,
         }
+        let mut regular = None;
         match kind {
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
@@ -165,10 +171,18 @@ impl Unpacker<'_> {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let bits = Mode::from_raw_mode(0o600);
                 let file = rustix::fs::openat(directory, name, flags, bits)?;
-                io::copy(entry, &mut std::fs::File::from(file))?;
+                let mut file = std::fs::File::from(file);
+                io::copy(entry, &mut file)?;
+                regular = Some(file);
             }
         }
         entry::set_owner(directory, name, self.owner_of(&header)?)?;
+        // After the owner: changing that drops capabilities.
+        if let Some(file) = regular {
+            for (attribute, value) in &attributes {
+                entry::set_xattr(file.as_fd(), attribute, value);
+            }
+        }
         if kind != EntryType::Symlink {
             entry::set_mode(directory, name, mode)?;
         }
@@ -179,15 +193,18 @@ impl Unpacker<'_> {
         &mut self,
         path: &GuestPath,
         header: &tar::Header,
-        mode: u32,
-        time: i64,
+        (mode, time): (u32, i64),
+        attributes: &Attributes,
     ) -> io::Result<()> {
         let directory = self.target.create_dir_all(path, Mode::from_raw_mode(0o755), |_| Ok(()))?;
-        if path == self.to {
+        if *path == GuestPath::root() {
             return Ok(());
         }
         let here = OsStr::new(".");
         entry::set_owner(directory.as_fd(), here, self.owner_of(header)?)?;
+        for (attribute, value) in attributes {
+            entry::set_xattr(directory.as_fd(), attribute, value);
+        }
         entry::set_mode(directory.as_fd(), here, mode)?;
         self.directories.push((path.clone(), time));
         Ok(())
@@ -195,19 +212,13 @@ impl Unpacker<'_> {
 
     fn hard_link(&self, entry: &tar::Entry<'_, impl Read>, path: &GuestPath) -> io::Result<()> {
         let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-        let target = self.place(OsStr::from_bytes(&target))?;
+        let target = place(OsStr::from_bytes(&target))?;
         let from = self.target.parent_of(&target)?;
         let to = self.target.parent_of(path)?;
         let (Some((from, from_name)), Some((to, to_name))) = (from, to) else {
             return Err(io::Error::other("a hard link to a directory"));
         };
         Ok(rustix::fs::linkat(&from, from_name, &to, to_name, AtFlags::empty())?)
-    }
-
-    /// Returns where the archive's `name` goes: always at or below the target directory.
-    fn place(&self, name: &OsStr) -> io::Result<GuestPath> {
-        let within = GuestPath::new(name).map_err(io::Error::other)?;
-        self.to.join(within.relative()).map_err(io::Error::other)
     }
 
     fn owner_of(&self, header: &tar::Header) -> io::Result<Owner> {
@@ -222,6 +233,24 @@ impl Unpacker<'_> {
             }
         }
     }
+}
+
+/// Returns where the archive's `name` goes below the directory that is unpacked into.
+fn place(name: &OsStr) -> io::Result<GuestPath> {
+    GuestPath::new(name).map_err(io::Error::other)
+}
+
+/// Returns the extended attributes that an entry comes with.
+fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Attributes> {
+    const PREFIX: &str = "SCHILY.xattr.";
+    let mut found = Vec::new();
+    for extension in entry.pax_extensions()?.into_iter().flatten() {
+        let extension = extension?;
+        if let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(PREFIX)) {
+            found.push((name.to_owned(), extension.value_bytes().to_vec()));
+        }
+    }
+    Ok(found)
 }
 
 /// Returns true for a number that its writer left out: it counts as zero.
@@ -339,10 +368,32 @@ mod tests {
             ("../../up", EntryType::Regular, "x"),
             ("out", EntryType::Symlink, link),
             ("out/through", EntryType::Regular, "x"),
+            ("beside", EntryType::Symlink, "/etc"),
+            ("beside/through", EntryType::Regular, "x"),
         ]));
         done.unwrap();
         assert!(to.path().join("into/up").exists());
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        // Nor into what is beside the directory, in the same tree.
+        assert!(to.path().join("into/etc/through").exists());
+        assert!(!to.path().join("etc").exists());
+    }
+
+    #[test]
+    fn extended_attributes_are_kept() {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_pax_extensions([("SCHILY.xattr.trusted.note", b"kept".as_slice())]).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(0);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        builder.append_data(&mut header, "f", &b""[..]).unwrap();
+        let (to, done) = run(&builder.into_inner().unwrap());
+        assert!(done.unwrap());
+        let mut value = [0; 16];
+        let file = fs::File::open(to.path().join("into/f")).unwrap();
+        let length = rustix::fs::fgetxattr(&file, "trusted.note", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"kept");
     }
 
     #[test]
