@@ -127,12 +127,10 @@ impl StageGraph {
 
     /// Returns the stage that is wanted.
     pub(super) fn target(&self, wanted: &str) -> Result<usize, Problem> {
-        let last = self.nodes.iter().rposition(|node| node.is_stage).unwrap_or_default();
         if wanted.is_empty() {
-            return Ok(last);
+            return Ok(self.nodes.iter().rposition(|node| node.is_stage).unwrap_or_default());
         }
-        let by_number = || wanted.parse().ok().filter(|index| *index <= last);
-        self.find(wanted).or_else(by_number).ok_or_else(|| {
+        self.find(wanted).ok_or_else(|| {
             let error = StageError::NoTarget(wanted.to_owned());
             Problem::from(super::LowerError::from(error)).suggesting(&hint(
                 wanted,
