@@ -85,7 +85,7 @@ pub(crate) async fn read_dockerfile(
 }
 
 /// Solves a graph with one result; returns the graph and the result.
-pub(super) async fn solve(
+pub(crate) async fn solve(
     bridge: &dyn Bridge,
     state: &State,
     native: &Platform,
@@ -205,7 +205,7 @@ fn git_context(options: &Options, address: &str) -> Option<Result<MainContext, S
 }
 
 /// Returns the tree of a repository, if the address names one.
-pub(super) fn git_state(
+pub(crate) fn git_state(
     address: &str,
     keep_git_dir: Option<bool>,
     mtime: Option<&str>,

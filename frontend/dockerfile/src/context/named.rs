@@ -57,6 +57,13 @@ fn parse(text: &str) -> Result<Reference, Problem> {
     Reference::parse(text).map_err(|error| wrong(error.into()))
 }
 
+impl NamedContext {
+    /// Returns what it is: `docker-image://…`, `local:…`, an address of the web.
+    pub(crate) fn address(&self) -> &str {
+        &self.value
+    }
+}
+
 impl NamedContexts<'_> {
     /// Returns the context of this name for a platform; none if there is none.
     pub(crate) fn find(&self, name: &str, platform: Option<&Platform>) -> Option<NamedContext> {

@@ -23,6 +23,9 @@ pub enum LowerError {
     /// Something about the options of the build.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// Something about the time of the build.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
     /// The graph cannot be written.
     #[error("failed to marshal LLB definition: {0}")]
     Graph(String),
@@ -260,4 +263,35 @@ pub enum OptionError {
     /// Options that do not go together.
     #[error("{0}")]
     Conflict(&'static str),
+}
+
+/// What can be wrong with the time that a build is given by a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EpochError {
+    /// It is no number, and nothing has this name.
+    #[error("invalid SOURCE_DATE_EPOCH: {0}")]
+    Unknown(String),
+    /// The stage begins with an image.
+    #[error("SOURCE_DATE_EPOCH stage must use FROM scratch")]
+    Base,
+    /// The stage does something else.
+    #[error(
+        "SOURCE_DATE_EPOCH stage does not meet source-only requirements: unsupported {0} instruction"
+    )]
+    Instruction(String),
+    /// The stage adds nothing, or more than once.
+    #[error("SOURCE_DATE_EPOCH stage must contain exactly one remote ADD")]
+    NotOne,
+    /// The stage adds several things at once.
+    #[error("SOURCE_DATE_EPOCH stage must contain exactly one remote ADD source")]
+    NotOneSource,
+    /// The stage adds something of the context.
+    #[error("SOURCE_DATE_EPOCH stage source must be a single HTTP(S) or Git ADD")]
+    NotRemote,
+    /// A checksum is none.
+    #[error("{0}")]
+    Checksum(String),
+    /// An address of a repository contradicts itself.
+    #[error("{0}")]
+    Git(String),
 }

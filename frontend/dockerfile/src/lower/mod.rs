@@ -6,6 +6,7 @@
 
 pub(crate) mod arguments;
 mod bases;
+mod epoch;
 mod error;
 mod evaluate;
 mod graph;
@@ -38,7 +39,7 @@ use crate::syntax::{Document, parse};
 
 pub(crate) use bases::read_image;
 pub use error::{
-    ConfigError, ContextError, CopyError, LowerError, OptionError, RunError, StageError,
+    ConfigError, ContextError, CopyError, EpochError, LowerError, OptionError, RunError, StageError,
 };
 pub(crate) use evaluate::StageOutline;
 pub(crate) use graph::graph_platform;
@@ -49,7 +50,7 @@ pub(crate) const NOT_IN_ENVIRONMENT: [&str; 2] =
     ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// What a build for one platform is made from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     /// Who is asked.
     pub(crate) bridge: &'a dyn Bridge,
@@ -119,14 +120,17 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
     let native = request.native.first().cloned().unwrap_or_else(default_platform);
     let target_platform = request.platform.unwrap_or(&native);
     let lexer = Lexer::new(request.document.escape);
-    let globals = global_arguments(request, &native, target_platform, &lexer, lint)?;
-    let epoch = epoch(request, &globals)?;
+    let mut globals = global_arguments(request, &native, target_platform, &lexer, lint)?;
     let contexts = NamedContexts {
         bridge: request.bridge,
         options: request.options,
         inputs: request.inputs,
         target: target_platform,
     };
+    let epoch = epoch::epoch(request, &globals, &contexts, &lexer).await?;
+    // Where a name was given, the rest of the build sees the number.
+    let told = epoch.told(request.options, &mut globals);
+    let request = &Request { options: told.as_ref().unwrap_or(request.options), ..request.clone() };
     let is_replaced =
         |name: &str, platform: Option<&Platform>| contexts.find(name, platform).is_some();
     let known = Known { arguments: &globals, lexer, native: &native, is_replaced: &is_replaced };
@@ -149,7 +153,7 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
         lexer,
         graph: &graph,
         target_platform,
-        epoch,
+        epoch: epoch.time(),
         ignore: &ignore,
         can_merge: request.bridge.supports("mergeop"),
     };
@@ -179,22 +183,6 @@ fn global_arguments(
     let automatic = arguments::automatic(native, target_platform, stage, build_args);
     checks::default_bases(stages, instructions, &automatic, lexer, lint);
     arguments::global(automatic, instructions, build_args, lexer)
-}
-
-/// Returns the time of `SOURCE_DATE_EPOCH`, a build argument or a global one.
-fn epoch(request: &Request<'_>, globals: &GlobalArguments) -> Result<Option<Time>, Problem> {
-    use crate::expand::Variables as _;
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = request.options.build_args.get(NAME).map(String::as_str);
-    let text = given.or_else(|| globals.values.value(NAME)).unwrap_or_default();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let seconds = text.parse().map_err(|_| {
-        let error = OptionError::Value { what: format!("invalid {NAME}"), reason: text.to_owned() };
-        Problem::from(LowerError::from(error))
-    })?;
-    Ok(Some(Time::from_unix(seconds)))
 }
 
 /// Looks up all bases that are needed; their triggers may need more.

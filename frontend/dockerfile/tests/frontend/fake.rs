@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bridge::{
@@ -29,6 +30,8 @@ pub(crate) struct Fake {
     images: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
     inputs: BTreeMap<String, Definition>,
+    /// When the files of a tree were changed, in seconds.
+    times: BTreeMap<String, u64>,
     said: Mutex<Said>,
 }
 
@@ -52,6 +55,7 @@ impl Fake {
             images: BTreeMap::new(),
             options: BTreeMap::new(),
             inputs: BTreeMap::new(),
+            times: BTreeMap::new(),
             said: Mutex::default(),
         };
         fake = fake.file("local:dockerfile", "Dockerfile", dockerfile);
@@ -79,8 +83,19 @@ impl Fake {
         ] {
             self = self.image(&format!("docker.io/library/{name}"), CONFIG);
         }
-        self.image("ghcr.io/astral-sh/uv:latest", CONFIG)
-            .image("docker.io/tonistiigi/xx:latest", CONFIG)
+        for name in [
+            "docker.io/davidanson/markdownlint-cli2:v0.14.0",
+            "docker.io/hexpm/elixir:1.17.3-erlang-27.1.2-debian-bookworm",
+            "docker.io/tonistiigi/xx:latest",
+            "gcr.io/distroless/static-debian12:nonroot",
+            "ghcr.io/astral-sh/uv:latest",
+            "mcr.example.com/dotnet/aspnet:9.0",
+            "mcr.example.com/dotnet/sdk:9.0",
+            "mcr.example.com/windows/nanoserver:ltsc2022",
+        ] {
+            self = self.image(name, CONFIG);
+        }
+        self
     }
 
     pub(crate) fn file(mut self, tree: &str, path: &str, content: &str) -> Self {
@@ -101,6 +116,12 @@ impl Fake {
 
     pub(crate) fn input(mut self, name: &str, definition: Definition) -> Self {
         self.inputs.insert(name.to_owned(), definition);
+        self
+    }
+
+    /// Says when the files of a tree were changed.
+    pub(crate) fn time(mut self, tree: &str, seconds: u64) -> Self {
+        self.times.insert(tree.to_owned(), seconds);
         self
     }
 
@@ -219,15 +240,27 @@ impl Bridge for Fake {
 
     async fn read_dir(
         &self,
-        _reference: &RefHandle,
-        _path: &str,
+        reference: &RefHandle,
+        path: &str,
         _include: Option<&str>,
     ) -> Result<Vec<FileStat>, BuildError> {
-        panic!("no directory is read");
+        assert_eq!(path, "/", "only times are looked at");
+        self.stat_file(reference, "any").await.map(|entry| vec![entry])
     }
 
-    async fn stat_file(&self, _reference: &RefHandle, _path: &str) -> Result<FileStat, BuildError> {
-        panic!("no file is looked at");
+    async fn stat_file(&self, reference: &RefHandle, path: &str) -> Result<FileStat, BuildError> {
+        let (tree, _) = self.tree(reference);
+        let seconds = self.times.get(&tree).unwrap_or_else(|| panic!("no time of {tree}"));
+        Ok(FileStat {
+            name: path.to_owned(),
+            mode: 0o100_644,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            modified: UNIX_EPOCH + Duration::from_secs(*seconds),
+            link_target: String::new(),
+            device: (0, 0),
+        })
     }
 
     async fn resolve_source(&self, request: SourceMetaRequest) -> Result<SourceMeta, BuildError> {

@@ -3,6 +3,7 @@
 
 mod contexts;
 mod corpus;
+mod epoch;
 mod errors;
 mod fake;
 mod graphs;
