@@ -23,6 +23,9 @@ pub enum LowerError {
     /// Something about the options of the build.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// Something about a path of an image for Windows.
+    #[error("removing drive letter")]
+    Path(#[from] PathError),
     /// Something about the time of the build.
     #[error(transparent)]
     Epoch(#[from] EpochError),
@@ -294,4 +297,18 @@ pub enum EpochError {
     /// An address of a repository contradicts itself.
     #[error("{0}")]
     Git(String),
+}
+
+/// What can be wrong with a path of an image for Windows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// There is a drive and nothing else.
+    #[error("No relative path specified in {}", quoted(.0))]
+    DriveAlone(String),
+    /// It is on another machine.
+    #[error("UNC paths are not supported: {}", quoted(.0))]
+    Network(String),
+    /// It is on another drive.
+    #[error("The specified path is not on the system drive (C:): {}", quoted(.0))]
+    OtherDrive(String),
 }

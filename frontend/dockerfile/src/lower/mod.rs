@@ -39,7 +39,8 @@ use crate::syntax::{Document, parse};
 
 pub(crate) use bases::read_image;
 pub use error::{
-    ConfigError, ContextError, CopyError, EpochError, LowerError, OptionError, RunError, StageError,
+    ConfigError, ContextError, CopyError, EpochError, LowerError, OptionError, PathError, RunError,
+    StageError,
 };
 pub(crate) use evaluate::StageOutline;
 pub(crate) use graph::graph_platform;

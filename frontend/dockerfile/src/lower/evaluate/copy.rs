@@ -8,7 +8,7 @@ use super::super::image::Layer;
 use super::super::naming::shown;
 use super::super::plan::{Copying, Linked, Origin, Step, Work};
 use super::super::{CopyError, LowerError};
-use super::{Stage, mode};
+use super::{Stage, mode, windows};
 use crate::error::Problem;
 use crate::expand::Lexer;
 use crate::instruction::{CopyFiles, InlineFile, Instruction, SourceKind};
@@ -21,6 +21,8 @@ struct Target<'a> {
     copy: &'a CopyFiles,
     sources: Vec<String>,
     destination: String,
+    /// The destination as the graph has it.
+    place: String,
     owner: String,
     mode: Option<CopyMode>,
     checksum: String,
@@ -43,7 +45,9 @@ impl Stage<'_> {
             "" => None,
             text => Some(mode::parse(text).map_err(LowerError::from)?),
         };
-        let target = Target { copy, sources, destination, owner, mode, checksum };
+        let place = windows::plain(&self.platform.os, &destination, Mark::Kept);
+        let place = place.map_err(LowerError::from)?;
+        let target = Target { copy, sources, destination, place, owner, mode, checksum };
         check_checksum(&target).map_err(LowerError::from)?;
         let tree = self.copy_origin(position, copy).map_err(LowerError::from)?;
 
@@ -51,8 +55,7 @@ impl Stage<'_> {
         let name = self.name.next(&text, &self.inherited.env, self.onbuild);
         let mut pieces = Vec::new();
         for source in &target.sources {
-            let piece = self.piece(instruction, &target, source, &tree);
-            pieces.push(piece.map_err(LowerError::from)?);
+            pieces.push(self.piece(instruction, &target, source, &tree)?);
         }
         for file in &inline {
             pieces.push(self.inline_piece(&target, file));
@@ -108,12 +111,12 @@ impl Stage<'_> {
         target: &Target<'_>,
         source: &str,
         tree: &Origin,
-    ) -> Result<(Origin, llb::CopyFiles), CopyError> {
+    ) -> Result<(Origin, llb::CopyFiles), LowerError> {
         match parse_git(source) {
-            Some(Err(error)) => return Err(CopyError::Git(error)),
+            Some(Err(error)) => return Err(CopyError::Git(error).into()),
             Some(Ok(git)) if !git.looks_local => {
                 if target.copy.kind == SourceKind::Copy {
-                    return Err(CopyError::Address("git ref"));
+                    return Err(CopyError::Address("git ref").into());
                 }
                 let (remote, options) = git_options(git, target)?;
                 let files = llb::CopyFiles { src: "/".to_owned(), ..self.base_copy(target) };
@@ -123,9 +126,9 @@ impl Stage<'_> {
         }
         if has_web_scheme(source) {
             if target.copy.kind == SourceKind::Copy {
-                return Err(CopyError::Address("URL"));
+                return Err(CopyError::Address("URL").into());
             }
-            return self.web_piece(target, source);
+            return Ok(self.web_piece(target, source)?);
         }
         if let Some(excluded) = self.excluded(source, tree) {
             let verb = if target.copy.kind == SourceKind::Add { "Add" } else { "Copy" };
@@ -135,11 +138,16 @@ impl Stage<'_> {
             );
             self.warn(&rules::COPY_IGNORED_FILE, instruction, text);
         }
+        // The point from which parents are kept would be lost.
+        let source = match target.copy.parents {
+            true => source.to_owned(),
+            false => windows::plain(&self.platform.os, source, Mark::Dropped)?,
+        };
         match tree {
-            Origin::Stage(stage) => self.use_path(Some(*stage), path::join("/", source)),
-            _ => self.use_path(None, path::join("/", source)),
+            Origin::Stage(stage) => self.use_path(Some(*stage), path::join("/", &source)),
+            _ => self.use_path(None, path::join("/", &source)),
         }
-        Ok((tree.clone(), self.file_copy(target, source)))
+        Ok((tree.clone(), self.file_copy(target, &source)))
     }
 
     fn excluded(&self, source: &str, tree: &Origin) -> Option<String> {
@@ -152,7 +160,7 @@ impl Stage<'_> {
     fn base_copy(&self, target: &Target<'_>) -> llb::CopyFiles {
         let owner = &target.owner;
         llb::CopyFiles {
-            dest: self.destination(&target.destination),
+            dest: self.destination(&target.place),
             owner: (!owner.is_empty()).then(|| Owner::parse(owner)),
             mode: target.mode.clone(),
             create_dest_path: true,

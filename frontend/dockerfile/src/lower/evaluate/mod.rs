@@ -7,11 +7,13 @@ mod mounts;
 mod ports;
 mod run;
 mod signal;
+mod windows;
 
 use std::collections::BTreeMap;
 
 use oci::{ImageConfig, Platform, Time};
 
+use super::LowerError;
 use super::arguments::{Definition, GlobalArguments};
 use super::image::{DEFAULT_PATH, Layer, record, set_env};
 use super::naming::{StageName, shown};
@@ -176,7 +178,7 @@ pub(super) fn evaluate(
         entrypoint_at: None,
         healthcheck_at: None,
     };
-    stage.take_image_defaults();
+    stage.take_image_defaults().map_err(|error| Problem::from(error).at(node.stage.lines))?;
     for position in 0..node.stage.instructions.len() {
         let instruction = &node.stage.instructions[position];
         stage.onbuild = position < node.triggers;
@@ -191,7 +193,7 @@ pub(super) fn evaluate(
 
 impl Stage<'_> {
     /// Makes what the image's configuration says hold for the commands of the stage.
-    fn take_image_defaults(&mut self) {
+    fn take_image_defaults(&mut self) -> Result<(), LowerError> {
         let config = &mut self.image.config;
         let has_path = config.env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
         if !has_path && self.platform.os != "windows" {
@@ -205,12 +207,15 @@ impl Stage<'_> {
             "/".clone_into(&mut self.inherited.cwd);
         }
         if !config.working_dir.is_empty() {
-            self.inherited.cwd = absolute("/", &config.working_dir, Mark::Dropped);
-            config.working_dir.clone_from(&self.inherited.cwd);
+            let system = &self.platform.os;
+            let directory = windows::plain(system, &config.working_dir, Mark::Dropped)?;
+            self.inherited.cwd = absolute("/", &directory, Mark::Dropped);
+            config.working_dir = windows::native(system, &self.inherited.cwd);
         }
         if !config.user.is_empty() {
             self.inherited.user.clone_from(&config.user);
         }
+        Ok(())
     }
 
     fn run(&mut self, position: usize, instruction: &Instruction) -> Result<(), Problem> {
@@ -420,7 +425,9 @@ impl Stage<'_> {
 
     fn workdir(&mut self, instruction: &Instruction, path: &str) -> Result<(), Problem> {
         let path = self.expand(instruction, path)?;
-        if !self.inherited.workdir_set && !path.starts_with('/') {
+        let plain = windows::plain(&self.platform.os, &path, Mark::Dropped);
+        let plain = plain.map_err(LowerError::from)?;
+        if !self.inherited.workdir_set && !plain.starts_with('/') {
             let text = format!(
                 "Relative workdir {} can have unexpected results if the base image changes",
                 crate::quote::quoted(&path)
@@ -428,8 +435,11 @@ impl Stage<'_> {
             self.warn(&rules::WORKDIR_RELATIVE_PATH, instruction, text);
         }
         self.inherited.workdir_set = true;
-        let directory = absolute(&self.image.config.working_dir, &path, Mark::Dropped);
-        self.image.config.working_dir.clone_from(&directory);
+        let before =
+            windows::plain(&self.platform.os, &self.image.config.working_dir, Mark::Dropped);
+        let before = before.map_err(LowerError::from)?;
+        let directory = absolute(&before, &plain, Mark::Dropped);
+        self.image.config.working_dir = windows::native(&self.platform.os, &directory);
         self.inherited.cwd.clone_from(&directory);
         let mut layer = Layer::None;
         if directory != "/" {
