@@ -1,11 +1,13 @@
 //! Many small Dockerfiles, by topic: what each becomes is kept as one snapshot a topic.
 //!
 //! A case begins with `=== title`, after which options may follow as `| key=value`. A snapshot shows the
-//! steps after the base image, the history and what the configuration has beside its environment.
+//! steps after the base image, the history and what the configuration has beside its environment. The topics
+//! `real_…` are long files in the style of well-known projects.
 
 use std::collections::BTreeMap;
 
-use bridge::{BuildError, Detail, FrontendResult, Results, keys};
+use bridge::{BuildError, Detail, FrontendResult, Results, SolvedRef, keys};
+use llb::{OpOptions, Platform, SourceOp, State};
 use serde_json::Value;
 
 use crate::fake::Fake;
@@ -22,8 +24,24 @@ macro_rules! topics {
 }
 
 topics!(
-    add, arg, commands, config, copy, env, expansion, from, heredoc, lines, mounts, onbuild, real,
-    run
+    add,
+    arg,
+    commands,
+    config,
+    copy,
+    env,
+    expansion,
+    from,
+    heredoc,
+    lines,
+    mounts,
+    onbuild,
+    real,
+    real_bases,
+    real_services,
+    real_systems,
+    real_tools,
+    run,
 );
 
 async fn show_all(text: &str) -> String {
@@ -35,7 +53,7 @@ async fn show_all(text: &str) -> String {
         let mut fake = Fake::new(dockerfile).with_common_images();
         for option in parts {
             let (key, value) = option.split_once('=').unwrap();
-            fake = fake.option(key, value);
+            fake = with_context(fake, value).option(key, value);
         }
         let (result, _) = fake.run().await;
         shown.push_str(&match result {
@@ -44,6 +62,17 @@ async fn show_all(text: &str) -> String {
         });
     }
     shown
+}
+
+/// Adds what a named context stands for: an empty directory of the client's, or a graph.
+fn with_context(fake: Fake, value: &str) -> Fake {
+    if let Some(name) = value.strip_prefix("input:") {
+        let identifier = "git://example.com/sources.git".to_owned();
+        let op = SourceOp { identifier, ..SourceOp::default() };
+        let state = State::source(op, OpOptions::default());
+        return fake.input(name, state.marshal(&Platform::new("linux", "amd64")).unwrap());
+    }
+    if value.starts_with("local:") { fake.file(value, "file", "") } else { fake }
 }
 
 fn show_error(error: &BuildError) -> String {
@@ -56,11 +85,22 @@ fn show_error(error: &BuildError) -> String {
 }
 
 fn show_result(result: FrontendResult) -> String {
-    let Results::Single(solved) = result.results else {
-        panic!("one result is expected");
-    };
-    let mut text = without_base(&render(&solved.definition.unwrap()));
-    let config: Value = serde_json::from_slice(&result.metadata[keys::IMAGE_CONFIG]).unwrap();
+    match result.results {
+        Results::Single(solved) => show_image(&solved, &result.metadata[keys::IMAGE_CONFIG]),
+        Results::ByPlatform(images) => images
+            .iter()
+            .map(|(platform, solved)| {
+                let config = &result.metadata[&format!("{}/{platform}", keys::IMAGE_CONFIG)];
+                format!("= {platform}\n{}", show_image(solved, config))
+            })
+            .collect(),
+        Results::None => panic!("a result is expected"),
+    }
+}
+
+fn show_image(solved: &SolvedRef, config: &[u8]) -> String {
+    let mut text = without_base(&render(solved.definition.as_ref().unwrap()));
+    let config: Value = serde_json::from_slice(config).unwrap();
     for entry in config["history"].as_array().into_iter().flatten() {
         let created_by = entry["created_by"].as_str().unwrap_or_default();
         if created_by != "base" {

@@ -12,3 +12,4 @@ mod lint;
 mod questions;
 mod render;
 mod robust;
+mod stable;
