@@ -40,6 +40,11 @@ impl Entitlements {
 
     fn check(&self, op: &Op) -> Result<(), BuildError> {
         let Op::Exec(exec) = op else { return Ok(()) };
+        // Nothing here knows devices, so that none is ever found.
+        if let Some(device) = exec.devices.iter().find(|device| !device.optional) {
+            let text = format!("required device \"{}\" is not registered", device.name);
+            return Err(BuildError::new(Kind::User, text));
+        }
         self.allow_network(exec.network)?;
         self.allow_security(exec.security)
     }
