@@ -1,6 +1,6 @@
 //! What the suites run against: our daemon, or any other that speaks the same protocol.
 
-use crate::{Daemon, Launch, Settings};
+use crate::{Daemon, Engine, Launch, Settings};
 
 /// What the suites run against.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub enum Backend {
     Larder(Daemon),
     /// A daemon that somebody else started, at this address. The original is the judge of our cases.
     Elsewhere(String),
+    /// The distribution's engine, of the test's own.
+    Engine(Box<Engine>),
 }
 
 impl Backend {
@@ -29,6 +31,7 @@ impl Backend {
         match self {
             Self::Larder(daemon) => daemon.address(),
             Self::Elsewhere(address) => address.clone(),
+            Self::Engine(engine) => engine.address(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,6 +26,7 @@ pub struct Buildx {
     program: PathBuf,
     /// Kept while a build of this client runs, also when the client itself is gone.
     home: Arc<TempDir>,
+    builds: AtomicUsize,
 }
 
 impl Buildx {
@@ -46,7 +48,11 @@ impl Buildx {
         options: &[String],
     ) -> anyhow::Result<Self> {
         let home = TempDir::with_prefix("larder-client-")?;
-        let client = Self { program: settings.buildx()?, home: Arc::new(home) };
+        let client = Self {
+            program: settings.buildx()?,
+            home: Arc::new(home),
+            builds: AtomicUsize::default(),
+        };
         let mut create =
             client.command(["create", "--name", BUILDER, "--driver", "remote", "--use"]);
         for option in options {
@@ -73,7 +79,9 @@ impl Buildx {
 
     /// Returns a build of a directory.
     pub fn build_in(&self, context: &Path) -> BuildCommand {
-        let metadata = self.home.path().join("metadata.json");
+        // Builds of one client may run side by side.
+        let number = self.builds.fetch_add(1, Ordering::Relaxed);
+        let metadata = self.home.path().join(format!("metadata-{number}.json"));
         let program = self.command(["build", "--progress=plain", "--metadata-file"]).arg(&metadata);
         BuildCommand { program, context: context.into(), metadata, home: self.home.clone() }
     }

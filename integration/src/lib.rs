@@ -22,9 +22,13 @@ mod skopeo;
 mod wire;
 mod world;
 
+mod engine;
+mod relay;
+
 pub use backend::Backend;
 pub use buildx::{Build, BuildCommand, Buildx, RunningBuild};
 pub use daemon::{Daemon, Launch};
+pub use engine::Engine;
 pub use images::{BUSYBOX, DEBIAN};
 pub use lines::Lines;
 pub use owner::Owner;

@@ -1,5 +1,6 @@
 //! What the harness reads from its surroundings, in one place.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -63,6 +64,13 @@ impl Settings {
         ];
         let found = places.into_iter().find(|place| place.is_file());
         found.context("`docker-buildx` is missing: run `integration/setup`")
+    }
+
+    /// Returns where programs are looked for, `folder` before all others.
+    pub fn path_after(&self, folder: &Path) -> OsString {
+        let folders = std::iter::once(folder.to_owned()).chain(self.path.iter().cloned());
+        // What came apart at the separators can be put together again, unless the folder has one in it.
+        std::env::join_paths(folders).unwrap_or_default()
     }
 
     /// Returns whether the machine has a program of that name.

@@ -75,7 +75,7 @@ impl World {
     pub fn daemon(&mut self) -> anyhow::Result<&mut Daemon> {
         match &mut self.backend {
             Backend::Larder(daemon) => Ok(daemon),
-            Backend::Elsewhere(address) => Err(anyhow::anyhow!("{address} is not ours to touch")),
+            other => Err(anyhow::anyhow!("{} is not ours to touch", other.address())),
         }
     }
 

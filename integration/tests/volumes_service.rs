@@ -152,7 +152,7 @@ fn a_volume_in_use_says_by_whom_and_stays() -> anyhow::Result<()> {
 fn root(world: &World) -> Option<std::path::PathBuf> {
     match &world.backend {
         integration::Backend::Larder(daemon) => Some(daemon.root()),
-        integration::Backend::Elsewhere(_) => None,
+        integration::Backend::Elsewhere(_) | integration::Backend::Engine(_) => None,
     }
 }
 
