@@ -22,6 +22,7 @@ mod skopeo;
 mod wire;
 mod world;
 
+pub mod differ;
 mod engine;
 mod relay;
 

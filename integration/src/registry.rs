@@ -83,6 +83,25 @@ impl Registry {
         format!("{}/{name}", self.host)
     }
 
+    /// Makes the image `name` known as `alias` too, which has a tag.
+    ///
+    /// # Errors
+    /// Fails if it is not there, or the storage cannot be written.
+    pub fn alias(&self, name: &str, alias: &str) -> anyhow::Result<()> {
+        let repositories = self.storage().join("docker/registry/v2/repositories");
+        let (repository, tag) = alias.rsplit_once(':').context("an alias has a tag")?;
+        let (source, target) = (repositories.join(name), repositories.join(repository));
+        if source != target {
+            plant(&source, &target).with_context(|| format!("cannot call `{name}` {alias}"))?;
+        }
+        let tags = target.join("_manifests/tags");
+        if tag != "latest" {
+            plant(&tags.join("latest"), &tags.join(tag))
+                .with_context(|| format!("cannot call `{name}` {alias}"))?;
+        }
+        Ok(())
+    }
+
     /// Returns what it logged so far, requests among it.
     pub fn log(&self) -> &Lines {
         &self.log

@@ -98,6 +98,8 @@ pub struct Entry {
     pub mtime: u64,
     /// What a link points at.
     pub link: Option<String>,
+    /// Its extended attributes.
+    pub attributes: BTreeMap<String, Vec<u8>>,
     /// What a file holds.
     pub contents: Vec<u8>,
 }
@@ -121,6 +123,7 @@ impl Archive {
             let mut contents = Vec::new();
             entry.read_to_end(&mut contents)?;
             let link = entry.link_name()?.map(|link| link.to_string_lossy().into_owned());
+            let attributes = attributes(&mut entry)?;
             let header = entry.header();
             let read = Entry {
                 kind: header.entry_type(),
@@ -129,6 +132,7 @@ impl Archive {
                 gid: header.gid()?,
                 mtime: header.mtime()?,
                 link,
+                attributes,
                 contents,
             };
             archive.entries.insert(path, read);
@@ -154,4 +158,16 @@ impl Archive {
         let entry = entry.with_context(|| format!("no `{path}` in {:?}", self.entries.keys()))?;
         Ok(String::from_utf8_lossy(&entry.contents).into_owned())
     }
+}
+
+/// Returns the extended attributes of an entry.
+fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        if let Some(name) = record.key()?.strip_prefix("SCHILY.xattr.") {
+            found.insert(name.to_owned(), record.value_bytes().to_vec());
+        }
+    }
+    Ok(found)
 }

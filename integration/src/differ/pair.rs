@@ -1,0 +1,263 @@
+//! Two daemons side by side, and the same cases put to both.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::building;
+use super::case::{Case, CaseFile};
+use super::known::Known;
+use super::lowering::{self, Frontend};
+use super::outcome::{Difference, Outcome};
+use crate::{BUSYBOX, Backend, Buildx, Daemon, Engine, Launch, Registry, Settings, Wire};
+
+/// What graphs of the cases need beside what everybody may.
+const ENTITLEMENT: &str = "network.host";
+/// How many cases are lowered, and built, at a time.
+const LOWERED: usize = 8;
+const BUILT: usize = 3;
+/// Images of the public registry that Dockerfiles of the cases begin with. Each is the busybox here.
+const PUBLIC: [&str; 18] = [
+    "library/alpine:latest",
+    "library/busybox:1",
+    "library/busybox:latest",
+    "library/composer:2",
+    "library/debian:bookworm-slim",
+    "library/eclipse-temurin:21-jre",
+    "library/golang:1",
+    "library/golang:1.23-alpine",
+    "library/gradle:8-jdk21",
+    "library/nginx:1.27-alpine",
+    "library/node:22-slim",
+    "library/php:8.3-fpm",
+    "library/python:3.12-slim",
+    "library/ruby:3.3-slim",
+    "library/rust:1-slim",
+    "library/ubuntu:24.04",
+    "astral-sh/uv:latest",
+    "tonistiigi/xx:latest",
+];
+
+/// How a case is put to a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// To its frontend alone.
+    Lowering,
+    /// Through the real client, to the end.
+    Building,
+}
+
+/// A daemon, and how it is called.
+#[derive(Debug)]
+struct Side {
+    backend: Backend,
+    client: Buildx,
+    /// What the client needs to be told for this daemon only.
+    arguments: Vec<String>,
+    frontend: Frontend,
+}
+
+/// Our daemon and another one, with one registry.
+#[derive(Debug)]
+pub struct Pair {
+    ours: Side,
+    theirs: Side,
+    registry: Registry,
+}
+
+/// A case of which the two sides make something else.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// Its name.
+    pub case: String,
+    /// What is different, and on no list.
+    pub differences: Vec<Difference>,
+}
+
+impl Pair {
+    /// Starts our daemon, and the distribution's engine beside it.
+    ///
+    /// # Errors
+    /// Fails if one of them does not come up.
+    pub fn with_engine(settings: &Settings) -> anyhow::Result<Self> {
+        let registry = Registry::start(settings)?;
+        let engine = Engine::start(settings, &registry)?;
+        // Without a bridge the network of the machine is all there is.
+        let arguments = vec!["--network=host".to_owned()];
+        Self::of(settings, registry, Backend::Engine(Box::new(engine)), arguments)
+    }
+
+    /// Starts our daemon, to be compared with the one at `address`, which must be on this machine: base images
+    /// come from a registry on loopback.
+    ///
+    /// # Errors
+    /// Fails if our daemon does not come up, or nobody is at the address.
+    pub fn against(settings: &Settings, address: &str) -> anyhow::Result<Self> {
+        let registry = Registry::start(settings)?;
+        Self::of(settings, registry, Backend::Elsewhere(address.to_owned()), Vec::new())
+    }
+
+    fn of(
+        settings: &Settings,
+        registry: Registry,
+        theirs: Backend,
+        arguments: Vec<String>,
+    ) -> anyhow::Result<Self> {
+        for name in PUBLIC {
+            registry.alias(BUSYBOX, name)?;
+        }
+        let host = registry.host();
+        let config = format!(
+            "insecure-entitlements = [\"{ENTITLEMENT}\"]\n[registry.\"docker.io\"]\nmirrors = [\"{host}\"]\n[registry.\"{host}\"]\nhttp = true\n"
+        );
+        let launch = Launch { config, ..Launch::default() };
+        let ours =
+            Side::of(settings, Backend::Larder(Daemon::start(settings, launch)?), Vec::new())?;
+        Ok(Self { ours, theirs: Side::of(settings, theirs, arguments)?, registry })
+    }
+
+    /// Puts the cases to both sides, and returns what is different and not on the list.
+    ///
+    /// # Errors
+    /// Fails if a side cannot be asked.
+    pub fn compare(
+        &self,
+        level: Level,
+        cases: &[Case],
+        known: &Known,
+    ) -> anyhow::Result<Vec<Finding>> {
+        let outcomes = match level {
+            Level::Lowering => self.lower(cases)?,
+            Level::Building => self.build(cases)?,
+        };
+        let mut findings = Vec::new();
+        for (case, (theirs, ours)) in cases.iter().zip(outcomes) {
+            let case = level.name_of(case);
+            let mut differences = Outcome::compare(&theirs, &ours);
+            differences.retain(|difference| !known.has(&case, difference));
+            if !differences.is_empty() {
+                findings.push(Finding { case, differences });
+            }
+        }
+        Ok(findings)
+    }
+
+    fn lower(&self, cases: &[Case]) -> anyhow::Result<Vec<(Outcome, Outcome)>> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let theirs = Wire::connect(&self.theirs.backend.address()).await?;
+            let ours = Wire::connect(&self.ours.backend.address()).await?;
+            let both = |case: Case| {
+                let (theirs, ours) = (theirs.clone(), ours.clone());
+                async move {
+                    let case = self.filled(case, BUSYBOX);
+                    let theirs = lowering::lower(&theirs, &self.theirs.frontend, &case);
+                    let ours = lowering::lower(&ours, &self.ours.frontend, &case);
+                    let (theirs, ours) = tokio::join!(theirs, ours);
+                    let name = || case.name();
+                    anyhow::Ok((
+                        self.general(theirs.with_context(name)?),
+                        self.general(ours.with_context(name)?),
+                    ))
+                }
+            };
+            futures::stream::iter(cases.iter().cloned())
+                .map(both)
+                .buffered(LOWERED)
+                .try_collect()
+                .await
+        })
+    }
+
+    fn build(&self, cases: &[Case]) -> anyhow::Result<Vec<(Outcome, Outcome)>> {
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::SeqCst);
+                let Some(case) = cases.get(number) else { break };
+                let built = self.build_one(number, case).with_context(|| case.name());
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((number, built));
+            }
+        };
+        std::thread::scope(|scope| (0..BUILT).for_each(|_| drop(scope.spawn(work))));
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(number, _)| *number);
+        done.into_iter().map(|(_, built)| built).collect()
+    }
+
+    fn build_one(&self, number: usize, case: &Case) -> anyhow::Result<(Outcome, Outcome)> {
+        // Its own name for the base: builds side by side share steps that are the same, under the name that
+        // the first of them gives.
+        let base = format!("{BUSYBOX}:case-{number}");
+        self.registry.alias(BUSYBOX, &base)?;
+        let case = self.filled(case.clone(), &base);
+        let project = case.project()?;
+        let build = |side: &Side| {
+            let mut outcome = building::build(&side.client, &side.arguments, &case, &project)?;
+            outcome.map(|line| line.replace(&base, BUSYBOX));
+            anyhow::Ok(self.general(outcome))
+        };
+        Ok((build(&self.theirs)?, build(&self.ours)?))
+    }
+
+    /// Returns a case with the names of this run for those it has.
+    fn filled(&self, mut case: Case, base: &str) -> Case {
+        let fill = |text: &str| {
+            text.replace("{busybox}", &self.registry.image(base))
+                .replace("{registry}", self.registry.host())
+                .replace("ghcr.io/", "")
+        };
+        case.dockerfile = fill(&case.dockerfile);
+        case.options = case.options.iter().map(|option| fill(option)).collect();
+        for file in &mut case.files {
+            if let CaseFile::File { contents, .. } = file {
+                *contents = fill(contents);
+            }
+        }
+        case
+    }
+
+    /// Returns an outcome without the names of this run.
+    fn general(&self, mut outcome: Outcome) -> Outcome {
+        outcome.map(|line| line.replace(self.registry.host(), "{registry}"));
+        outcome
+    }
+}
+
+impl Side {
+    fn of(settings: &Settings, backend: Backend, arguments: Vec<String>) -> anyhow::Result<Self> {
+        let client = Buildx::connect(settings, &backend.address())?;
+        // A daemon of somebody else's may not give it, and then refuses a build that asks.
+        let entitled = !matches!(backend, Backend::Elsewhere(_));
+        let frontend = Frontend {
+            name: "dockerfile.v0".to_owned(),
+            entitlements: entitled.then(|| ENTITLEMENT.to_owned()).into_iter().collect(),
+            ..Frontend::default()
+        };
+        Ok(Self { backend, client, arguments, frontend })
+    }
+}
+
+impl Level {
+    /// Returns the folder of the cases of this level, in a workspace at `root`.
+    pub fn cases(self, root: &Path) -> std::path::PathBuf {
+        root.join(match self {
+            Self::Lowering => "frontend/dockerfile/tests/frontend/corpus",
+            Self::Building => "integration/cases",
+        })
+    }
+
+    /// Returns the name of a case as the list of differences has it.
+    pub fn name_of(self, case: &Case) -> String {
+        let level = match self {
+            Self::Lowering => "lower",
+            Self::Building => "build",
+        };
+        format!("{level}/{}", case.name())
+    }
+}

@@ -1,0 +1,40 @@
+//! Our daemon beside the original, on the same cases: what is different is on the list, or a failure; and what
+//! is on the list is different.
+//!
+//! The original is the distribution's `dockerd`. Where `integration/setup` could not get it, this says so and
+//! shows nothing. What is compared here is what the frontends make of the Dockerfiles; `integration/differ`
+//! compares whole builds too, and with any other daemon.
+
+use std::fs;
+use std::path::Path;
+
+use integration::differ::{Case, Known, Level, Pair};
+use integration::{Engine, Settings};
+
+#[test]
+fn what_differs_from_the_original_is_on_the_list() -> anyhow::Result<()> {
+    let settings = Settings::read()?;
+    if let Some(reason) = Engine::missing(&settings) {
+        eprintln!("skipped: there is no dockerd to compare with: {reason}");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let known = Known::read(&fs::read_to_string(root.join("docs/differences.md"))?)?;
+    let mut cases = Case::read_all(&Level::Building.cases(&root))?;
+    // Options of these cases are words for the client, which is not asked here.
+    cases.retain(|case| case.options.is_empty());
+    assert!(cases.len() > 50, "the cases were not found");
+    let pair = Pair::with_engine(&settings)?;
+    let mut found = String::new();
+    for finding in pair.compare(Level::Lowering, &cases, &known)? {
+        found.push_str(&format!("\n{}\n", finding.case));
+        for difference in finding.differences {
+            found.push_str(&format!("  {difference}\n"));
+        }
+    }
+    assert!(found.is_empty(), "not in docs/differences.md:\n{found}");
+    let names: Vec<_> = cases.iter().map(|case| Level::Lowering.name_of(case)).collect();
+    let gone = known.unseen(&names);
+    assert!(gone.is_empty(), "in docs/differences.md, but not different:\n{}", gone.join("\n"));
+    Ok(())
+}
