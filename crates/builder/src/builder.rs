@@ -230,7 +230,7 @@ impl Builder {
             started: begun.record.created,
             workers: &self.0.environment.workers,
         };
-        let export = result::assemble(&facts, built, provenance)?;
+        let (export, statements) = result::assemble(&facts, built, provenance)?;
         let mut response = BTreeMap::new();
         for (key, value) in &frontend.metadata {
             if key.starts_with("frontend.") {
@@ -252,7 +252,7 @@ impl Builder {
         let delivered = try_join_all(deliveries).await;
         let delivered = delivered.map_err(export_error)?;
         delivered.into_iter().for_each(|one| response.extend(one));
-        Ok(Done { response, metadata: frontend.metadata, export })
+        Ok(Done { response, metadata: frontend.metadata, export, statements })
     }
 
     async fn frontend_result(
@@ -410,6 +410,7 @@ struct Done {
     response: BTreeMap<String, String>,
     metadata: BTreeMap<String, Bytes>,
     export: exporter::ExportResult,
+    statements: result::Statements,
 }
 
 /// A build that has begun. Dropped without an end, it was cancelled.
@@ -523,6 +524,7 @@ impl Done {
             response: &self.response,
             metadata: &self.metadata,
             export: &self.export,
+            statements: &self.statements,
         }
     }
 }

@@ -46,9 +46,13 @@ impl ProvenanceOptions {
         asked.map(|text| Self::parse(text)).transpose()
     }
 
+    /// Returns what the record of a build keeps when its client asked for nothing.
+    pub(crate) fn for_the_record() -> Self {
+        Self { max: true, inline_only: false, v02: false, builder_id: String::new() }
+    }
+
     fn parse(text: &str) -> Result<Self, BuildError> {
-        let mut options =
-            Self { max: true, inline_only: false, v02: false, builder_id: String::new() };
+        let mut options = Self::for_the_record();
         for field in text.split(',').filter(|field| !field.is_empty()) {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             let truth = matches!(value, "" | "1" | "t" | "T" | "true" | "TRUE" | "True");
@@ -98,7 +102,8 @@ fn v1(options: &ProvenanceOptions, facts: &Facts<'_>) -> Value {
         "invocationId": facts.reference,
         "startedOn": Time::from(facts.started).to_string(),
         "finishedOn": Time::from(facts.finished).to_string(),
-        "buildkit_completeness": { "request": options.max, "resolvedDependencies": false },
+        "buildkit_completeness": { "request": is_whole(options, facts), "resolvedDependencies": false },
+        "buildkit_metadata": {},
     });
     if let Some(source) = facts.options.get("vcs:source") {
         metadata["buildkit_metadata"] = json!({ "vcs": {
@@ -137,7 +142,11 @@ fn v02(options: &ProvenanceOptions, facts: &Facts<'_>) -> Value {
             "buildInvocationID": facts.reference,
             "buildStartedOn": Time::from(facts.started).to_string(),
             "buildFinishedOn": Time::from(facts.finished).to_string(),
-            "completeness": { "parameters": options.max, "environment": true, "materials": false },
+            "completeness": {
+                "parameters": is_whole(options, facts),
+                "environment": true,
+                "materials": false,
+            },
             "reproducible": false,
         },
     })
@@ -152,14 +161,26 @@ fn request(options: &ProvenanceOptions, facts: &Facts<'_>) -> Value {
     let mut args = Map::new();
     for (key, value) in facts.options {
         let quiet = key.starts_with("attest:") || key.starts_with("vcs:") || key == "filename";
-        let argument = key.starts_with("build-arg:") || key.starts_with("label:");
-        if !quiet && (options.max || !argument) {
+        if !quiet && (options.max || !is_argument(key)) {
             args.insert(key.clone(), Value::String(value.clone()));
         }
     }
     let locals: Vec<Value> =
         locals(facts).into_iter().map(|name| json!({ "name": name })).collect();
-    json!({ "frontend": "dockerfile.v0", "args": args, "locals": locals })
+    let mut request = json!({ "frontend": "dockerfile.v0", "locals": locals });
+    if !args.is_empty() {
+        request["args"] = Value::Object(args);
+    }
+    request
+}
+
+fn is_argument(key: &str) -> bool {
+    key.starts_with("build-arg:") || key.starts_with("label:")
+}
+
+/// Returns whether nothing of what was asked is left out.
+fn is_whole(options: &ProvenanceOptions, facts: &Facts<'_>) -> bool {
+    options.max || !facts.options.keys().any(|key| is_argument(key))
 }
 
 fn sources<'a>(facts: &Facts<'a>) -> Vec<(String, Option<llb::Platform>)> {
@@ -207,7 +228,8 @@ fn package_url(reference: &Reference, platform: Option<&str>) -> String {
         url.push_str(tag);
     }
     let mut separator = '?';
-    if let Some(digest) = reference.digest() {
+    // A tag that was resolved is told as the tag; the digest stands beside the address.
+    if let (None, Some(digest)) = (reference.tag(), reference.digest()) {
         url.push_str(&format!("{separator}digest={digest}"));
         separator = '&';
     }
@@ -253,11 +275,24 @@ mod tests {
         assert!(!value.to_string().contains("secret"));
         let args = &value["buildDefinition"]["externalParameters"]["request"]["args"];
         assert_eq!(args["target"], "app");
+        assert_eq!(value["runDetails"]["metadata"]["buildkit_completeness"]["request"], false);
         let (_, value) = predicate("mode=max");
         assert!(value.to_string().contains("secret"));
         let (statement, value) = predicate("mode=min,version=v0.2");
         assert_eq!(statement.predicate_type, V02);
         assert_eq!(value["metadata"]["buildInvocationID"], "ref");
+    }
+
+    #[test]
+    fn an_image_is_told_by_its_tag_or_else_its_digest() {
+        let digest = digests::Digest::of("image");
+        let url = |name: &str| package_url(&Reference::parse(name).unwrap(), Some("linux/amd64"));
+        assert_eq!(
+            url(&format!("localhost:5000/app:1@{digest}")),
+            "pkg:docker/localhost%3A5000/app@1?platform=linux%2Famd64"
+        );
+        let expected = format!("pkg:docker/app?digest={digest}&platform=linux%2Famd64");
+        assert_eq!(url(&format!("app@{digest}")), expected);
     }
 
     #[test]

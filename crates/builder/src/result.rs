@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use bridge::{BuildError, FrontendResult, Kind, ResultPlatforms, Results, WorkerInfo, keys};
 use bytes::Bytes;
 use cache::ImmutableRef;
-use exporter::{ExportRefs, ExportResult};
+use exporter::{ExportRefs, ExportResult, Statement};
 use futures::future::try_join_all;
 use llb::Definition;
 use oci::{Descriptor, Platform};
@@ -66,12 +66,16 @@ impl Facts<'_> {
     }
 }
 
-/// Returns the result in the form that exporters take.
+/// What was said of a result, by platform.
+pub(crate) type Statements = BTreeMap<String, Vec<Statement>>;
+
+/// Returns the result in the form that exporters take, and what the record of the build keeps: statements are
+/// made for it also if nobody asked for them in the result.
 pub(crate) fn assemble(
     facts: &Facts<'_>,
     mut built: Built,
     provenance: Option<&ProvenanceOptions>,
-) -> Result<ExportResult, BuildError> {
+) -> Result<(ExportResult, Statements), BuildError> {
     let platforms = facts.platforms()?;
     let find = |id: &str| {
         let found = platforms.platforms.iter().find(|entry| entry.id == id);
@@ -84,22 +88,11 @@ pub(crate) fn assemble(
         source_date_epoch: epoch(facts.request)?,
         ..ExportResult::default()
     };
-    if let Some(options) = provenance {
-        for (id, (_, definition)) in &built {
-            let platform = if id.is_empty() { single.short() } else { id.clone() };
-            let statement = provenance::statement(
-                options,
-                &provenance::Facts {
-                    reference: &facts.request.reference,
-                    options: &facts.request.options,
-                    definition: definition.as_ref(),
-                    platform: &platform,
-                    started: facts.started,
-                    finished: SystemTime::now(),
-                },
-            );
-            export.attestations.entry(platform).or_default().push(statement);
-        }
+    let for_the_record = ProvenanceOptions::for_the_record();
+    let options = provenance.unwrap_or(&for_the_record);
+    let statements = statements(facts, &built, options, &single);
+    if provenance.is_some() {
+        export.attestations.clone_from(&statements);
     }
     export.refs = match &facts.frontend.results {
         Results::ByPlatform(_) => {
@@ -118,7 +111,32 @@ pub(crate) fn assemble(
             ExportRefs::Single(result, single)
         }
     };
-    Ok(export)
+    Ok((export, statements))
+}
+
+fn statements(
+    facts: &Facts<'_>,
+    built: &Built,
+    options: &ProvenanceOptions,
+    single: &Platform,
+) -> Statements {
+    let mut statements = Statements::new();
+    for (id, (_, definition)) in built {
+        let platform = if id.is_empty() { single.short() } else { id.clone() };
+        let statement = provenance::statement(
+            options,
+            &provenance::Facts {
+                reference: &facts.request.reference,
+                options: &facts.request.options,
+                definition: definition.as_ref(),
+                platform: &platform,
+                started: facts.started,
+                finished: SystemTime::now(),
+            },
+        );
+        statements.entry(platform).or_default().push(statement);
+    }
+    statements
 }
 
 fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
@@ -137,6 +155,7 @@ pub(crate) struct Delivered<'a> {
     pub(crate) response: &'a BTreeMap<String, String>,
     pub(crate) metadata: &'a BTreeMap<String, Bytes>,
     pub(crate) export: &'a ExportResult,
+    pub(crate) statements: &'a Statements,
 }
 
 /// Writes into the record what a build delivered.
@@ -161,7 +180,7 @@ pub(crate) fn describe(record: &mut HistoryRecord, delivered: Delivered<'_>) {
         result.descriptors.extend(descriptor.clone().map(|blob| (0, blob)));
         record.results.insert(platform.clone(), result);
     }
-    for (platform, statements) in &delivered.export.attestations {
+    for (platform, statements) in delivered.statements {
         let single = record.results.contains_key("");
         let place = if single { String::new() } else { platform.clone() };
         for statement in statements {

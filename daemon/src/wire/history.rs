@@ -224,7 +224,9 @@ fn record_to_wire(record: HistoryRecord) -> control::BuildHistoryRecord {
     let mut results = record.results;
     // A build of one platform has one result; its name is empty.
     let result = results.remove("").map(result_to_wire);
-    let results = results.into_iter().map(|(key, result)| (key, result_to_wire(result)));
+    // Of an entry with nothing in it, its value is left out on the wire, and clients stumble over that.
+    let told = results.into_iter().filter(|(_, result)| *result != HistoryResult::default());
+    let results = told.map(|(key, result)| (key, result_to_wire(result)));
     control::BuildHistoryRecord {
         r#ref: record.reference,
         frontend: record.frontend,

@@ -107,8 +107,11 @@ fn a_record_is_told_whole() {
         descriptors: BTreeMap::from([(0, blob.clone())]),
         attestations: vec![blob],
     };
-    record.results =
-        BTreeMap::from([(String::new(), result.clone()), ("linux/amd64".to_owned(), result)]);
+    record.results = BTreeMap::from([
+        (String::new(), result.clone()),
+        ("linux/amd64".to_owned(), result),
+        ("linux/arm64".to_owned(), builder::HistoryResult::default()),
+    ]);
     let event = history_event(HistoryEvent::Completed(record));
     assert_eq!(event.r#type, 1);
     let wire = event.record.unwrap();
@@ -118,4 +121,6 @@ fn a_record_is_told_whole() {
     assert!(wire.created_at.is_some() && wire.completed_at.is_some());
     assert!(wire.result.unwrap().result_deprecated.is_some());
     assert_eq!(wire.results["linux/amd64"].attestations.len(), 1);
+    // The client takes an entry without a value for one that has it, and falls.
+    assert!(!wire.results.contains_key("linux/arm64"));
 }
