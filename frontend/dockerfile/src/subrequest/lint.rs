@@ -9,11 +9,13 @@ use super::location::Location;
 use crate::error::Problem;
 use crate::frontend::Build;
 use crate::lint::{LintWarning, Linter};
+use crate::lower::{LowerError, StageError};
 use crate::syntax::Lines;
 
 #[derive(Serialize)]
 struct Findings {
-    warnings: Vec<Finding>,
+    /// None is `null`, as clients have always seen it.
+    warnings: Option<Vec<Finding>>,
     sources: Vec<Source>,
     #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
     build_error: Option<BuildFailure>,
@@ -48,9 +50,12 @@ struct BuildFailure {
 pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
     let mut lint = build.linter()?;
     let problem = check(build, &mut lint).await.err();
+    let violated = |rules| LowerError::from(StageError::Rules(rules)).into();
+    let problem = problem.or_else(|| lint.violations().map(violated));
     let excerpt = &build.source.excerpt;
+    let warnings: Vec<_> = lint.warnings().iter().map(finding).collect();
     let findings = Findings {
-        warnings: lint.warnings().iter().map(finding).collect(),
+        warnings: (!warnings.is_empty()).then_some(warnings),
         sources: vec![Source {
             filename: excerpt.filename.clone(),
             data: BASE64.encode(&excerpt.data),
@@ -101,7 +106,8 @@ fn text(warning: &LintWarning, filename: &str, source: &str) -> String {
 /// Returns the lines of a place with those around it, the place marked.
 fn excerpt(place: Lines, filename: &str, source: &str) -> String {
     const RULE: &str = "--------------------\n";
-    let lines: Vec<_> = source.lines().collect();
+    // What follows the last line end is a line as well, as in every excerpt that clients show.
+    let lines: Vec<_> = source.split('\n').collect();
     let index = |line| usize::try_from(line).unwrap_or(usize::MAX).clamp(1, lines.len().max(1));
     let (first, last) = (index(place.first), index(place.last));
     let (start, end) = widened(first, last, lines.len());

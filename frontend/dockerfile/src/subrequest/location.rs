@@ -9,6 +9,7 @@ use crate::syntax::Lines;
 pub(super) struct Location {
     #[serde(rename = "sourceIndex", skip_serializing_if = "is_zero")]
     source_index: i32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     ranges: Vec<Range>,
 }
 

@@ -92,6 +92,11 @@ async fn a_check_tells_findings_and_mistakes() {
     );
     let (json, _) = ask("frontend.lint", "FROM alpine\nRNU x\n").await;
     assert_eq!(json["buildError"]["location"]["ranges"][0]["start"]["line"], json!(2));
+    let (json, _) = ask("frontend.lint", "# check=error=true\nFROM alpine\nMAINTAINER me\n").await;
+    let message = "lint violation found for rules: MaintainerDeprecated";
+    assert_eq!(json["buildError"], json!({"message": message, "location": {}}));
+    let (json, _) = ask("frontend.lint", "FROM alpine\n").await;
+    assert_eq!(json["warnings"], Value::Null);
     let clean = Fake::new("FROM alpine\n").option("requestid", "frontend.lint").build().await;
     assert_eq!(clean.metadata["result.statuscode"], "0");
 }
