@@ -129,7 +129,9 @@ impl NamedContexts<'_> {
             mode: self.options.resolve_mode,
             with_config: true,
         };
-        let meta = self.bridge.resolve_source(request).await?;
+        let failed = || format!("failed to resolve source metadata for {reference}");
+        let answer = self.bridge.resolve_source(request).await;
+        let meta = answer.map_err(|error| error.context(failed()))?;
         let Some(found) = meta.image else {
             return Err(wrong(ContextError::NotAnImage(meta.identifier)));
         };

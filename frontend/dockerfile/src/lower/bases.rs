@@ -110,6 +110,7 @@ impl Bases<'_> {
             }
         }
         let asked = questions.into_iter().map(|(key, (reference, platform))| async move {
+            let failed = format!("failed to resolve source metadata for {reference}");
             let request = SourceMetaRequest {
                 identifier: format!("docker-image://{reference}"),
                 attributes: BTreeMap::new(),
@@ -118,7 +119,8 @@ impl Bases<'_> {
                 mode: self.options.resolve_mode,
                 with_config: true,
             };
-            (key, self.bridge.resolve_source(request).await)
+            let answer = self.bridge.resolve_source(request).await;
+            (key, answer.map_err(|error| error.context(failed)))
         });
         Ok(futures::future::join_all(asked).await.into_iter().collect())
     }

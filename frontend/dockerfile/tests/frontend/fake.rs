@@ -268,8 +268,7 @@ impl Bridge for Fake {
         self.note(format!("resolve {} {platform} ({})", request.identifier, request.log_name));
         let (_, name) = request.identifier.split_once("://").expect("an identifier");
         let Some(config) = self.images.get(name) else {
-            let text = format!("failed to resolve source metadata for {name}: {name}: not found");
-            return Err(BuildError::new(Kind::NotFound, text));
+            return Err(BuildError::new(Kind::NotFound, format!("{name}: not found")));
         };
         let image = ResolvedImage { digest: Digest::of(name), config: Bytes::from(config.clone()) };
         Ok(SourceMeta {
