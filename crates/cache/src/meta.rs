@@ -2,21 +2,28 @@
 //!
 //! An embedded B-tree (`redb`) with one writer thread. Callers hand over changes and go on; the
 //! thread takes whatever has gathered, writes it as one transaction and syncs it. So a step does not
-//! wait for a disk, and after `kill -9` at most the changes of the last few milliseconds are missing:
-//! every prefix of the changes, in the order they were handed over, is a consistent state.
+//! wait for a disk. What is not synced yet is in a [journal](journal), from which it comes back after
+//! `kill -9`; a power loss may take the last changes: every prefix of the changes, in the order they were
+//! handed over, is a consistent state.
 //!
 //! The file name carries the format version. A store written by a newer version, or one that cannot
 //! be read, is refused by name and left as it is.
 
+mod journal;
+mod writer;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::oneshot;
+
+use self::journal::Journal;
+use self::writer::{Files, take_journals, write_groups};
 
 /// The version in the file's name; a change of any document's meaning raises it.
 const FORMAT: u32 = 1;
@@ -44,7 +51,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Layers,
         Self::Results,
         Self::Links,
@@ -134,6 +141,7 @@ struct Inner {
     path: PathBuf,
     database: Arc<Handle>,
     changes: Mutex<Option<Sender<Change>>>,
+    journal: Arc<Mutex<Journal>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -150,19 +158,24 @@ impl MetaStore {
             source,
         };
         let database = open_database(&path).map_err(&unreadable)?;
+        let stem = path.with_extension("journal");
+        let taken = take_journals(&stem, &database).map_err(&unreadable)?;
+        let journal = Arc::new(Mutex::new(Journal::after(stem.clone(), taken)));
         let database = Arc::new(RwLock::new(Some(database)));
         let (sender, receiver) = channel();
         let writer = std::thread::Builder::new()
             .name("metadata".to_owned())
             .spawn({
-                let (path, database) = (path.clone(), database.clone());
-                move || write_groups(&path, &database, &receiver)
+                let files = Files { path: path.clone(), stem };
+                let (database, journal) = (database.clone(), journal.clone());
+                move || write_groups(&files, &database, &receiver, &journal)
             })
             .map_err(|error| unreadable(error.into()))?;
         Ok(Self(Arc::new(Inner {
             path,
             database,
             changes: Mutex::new(Some(sender)),
+            journal,
             writer: Mutex::new(Some(writer)),
         })))
     }
@@ -223,6 +236,13 @@ impl MetaStore {
 
     fn send(&self, change: Change) {
         if let Some(changes) = &*self.0.changes.lock() {
+            // Held until it is sent, so that the writer finds the same changes here and there.
+            let mut journal = self.0.journal.lock();
+            match &change {
+                Change::Put(table, key, value) => journal.note(*table, key, Some(value)),
+                Change::Delete(table, key) => journal.note(*table, key, None),
+                Change::Flush(_) => {}
+            }
             // Fails only if the writer died; `flush` reports that.
             let _ = changes.send(change);
         }
@@ -294,75 +314,6 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// The writer: takes what has gathered, commits it as one, tells who waits for it. What could not be
-/// written is kept, and written with what comes next.
-fn write_groups(path: &Path, database: &Handle, changes: &Receiver<Change>) {
-    let mut pending = Pending::new();
-    let mut failing = false;
-    while let Ok(first) = changes.recv() {
-        let mut waiting = Vec::new();
-        for change in std::iter::once(first).chain(changes.try_iter()) {
-            match change {
-                Change::Flush(waiter) => waiting.push(waiter),
-                Change::Put(table, key, value) => drop(pending.insert((table, key), Some(value))),
-                Change::Delete(table, key) => drop(pending.insert((table, key), None)),
-            }
-        }
-        let result = write(path, database, &pending).map_err(WriteFailure::from);
-        match &result {
-            Ok(()) => pending.clear(),
-            Err(error) if !failing => {
-                tracing::error!(%error, changes = pending.len(), "metadata cannot be written");
-            }
-            Err(error) => {
-                tracing::debug!(%error, changes = pending.len(), "metadata cannot be written");
-            }
-        }
-        if failing && result.is_ok() {
-            tracing::info!("metadata is written again");
-        }
-        failing = result.is_err();
-        for waiter in waiting {
-            // Who no longer waits does not want to know.
-            let _ = waiter.send(result.clone());
-        }
-    }
-}
-
-fn write(path: &Path, database: &Handle, pending: &Pending) -> Result<(), StoreFailure> {
-    if pending.is_empty() {
-        return Ok(());
-    }
-    reopen(path, database)?;
-    let result = match &*database.read() {
-        Some(database) => commit(database, pending).map_err(StoreFailure::from),
-        None => return Err("it failed a moment ago".into()),
-    };
-    if result.is_err() {
-        *database.write() = None;
-    }
-    result
-}
-
-fn commit(database: &Database, pending: &Pending) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    for table in Table::ALL {
-        let mut changes = pending.iter().filter(|((of, _), _)| *of == table).peekable();
-        if changes.peek().is_none() {
-            continue;
-        }
-        let mut rows = transaction.open_table(table.definition())?;
-        for ((_, key), value) in changes {
-            match value {
-                Some(value) => rows.insert(key.as_slice(), value.as_slice())?,
-                None => rows.remove(key.as_slice())?,
-            };
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use rustix::mount::{MountFlags, UnmountFlags};
@@ -407,6 +358,32 @@ mod tests {
         assert_eq!(store.scan(Table::Layers).unwrap().len(), 2, "nothing was lost");
         drop(store);
         rustix::mount::unmount(root.path(), UnmountFlags::DETACH).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_journal_has_is_there_after_a_restart_and_only_once() {
+        let root = tempfile::tempdir().unwrap();
+        let store = MetaStore::open(root.path()).unwrap();
+        store.put(Table::Layers, "a", "first");
+        store.flush().await.unwrap();
+        drop(store);
+        let stem = root.path().join("meta-v1.journal");
+        assert_eq!(journal::files(&stem).unwrap(), [], "all is in the store");
+        // What a daemon leaves that is killed, here after the store took its first change.
+        let mut killed = Journal::after(stem.clone(), 1);
+        killed.note(Table::Layers, b"b", Some(b"handed over"));
+        killed.note(Table::Layers, b"a", None);
+        let store = MetaStore::open(root.path()).unwrap();
+        let row = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+        assert_eq!(store.scan(Table::Layers).unwrap(), [row("b", "handed over")]);
+        store.put(Table::Layers, "b", "later");
+        store.flush().await.unwrap();
+        drop(store);
+        // One that should be gone and came back is not taken again.
+        Journal::after(stem.clone(), 1).note(Table::Layers, b"b", Some(b"handed over"));
+        let store = MetaStore::open(root.path()).unwrap();
+        assert_eq!(store.scan(Table::Layers).unwrap(), [row("b", "later")]);
+        assert_eq!(journal::files(&stem).unwrap(), []);
     }
 
     #[tokio::test]
