@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use executor::{
     ContainerId, Executor, ExecutorConfig, Floor, LinuxExecutor, Network, ProcessIo, ProcessSpec,
 };
-use mount::{HostPath, Mount, MountSource, OverlayUpper};
+use mount::{HostPath, Mount, MountSource, OverlayUpper, Syncing};
 
 const ROUNDS: usize = 200;
 const WARM_UP: usize = 20;
@@ -19,7 +19,8 @@ fn main() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let host = |name: &str| HostPath::new(directory.path().join(name));
     make_image(directory.path())?;
-    let upper = OverlayUpper { upper: host("upper")?, work: host("work")? };
+    let (upper, work) = (host("upper")?, host("work")?);
+    let upper = OverlayUpper { upper, work, syncing: Syncing::Owner };
     for network in [Network::Host, Network::None] {
         let (lower, place) = (host("image")?, host("place")?);
         let floor = Floor { lower: lower.clone(), upper: upper.clone(), place, network };

@@ -43,6 +43,19 @@ pub struct OverlayUpper {
     pub upper: HostPath,
     /// The kernel's scratch space, empty at first.
     pub work: HostPath,
+    /// Who sees to it that what is written reaches the disk.
+    pub syncing: Syncing,
+}
+
+/// Who sees to it that what is written through an overlay reaches the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Syncing {
+    /// The kernel: `fsync` of a file inside does what it says, and unmounting waits until all that the
+    /// file system below has in memory, of whomever, is on the disk.
+    Kernel,
+    /// The owner of the layer, once it is whole (option `volatile`): inside nothing waits for the disk,
+    /// and neither does unmounting. What a crash of the machine left of the layer is of no use.
+    Owner,
 }
 
 impl Mount {

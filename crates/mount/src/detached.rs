@@ -16,7 +16,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use crate::{HostPath, Mount, MountSource, OverlayUpper, RootDir};
+use crate::{HostPath, Mount, MountSource, OverlayUpper, RootDir, Syncing};
 
 /// The most lower directories one overlay takes (`OVL_MAX_STACK` of the kernel).
 pub const OVERLAY_MAX_LOWER: usize = 500;
@@ -144,6 +144,21 @@ impl DetachedMount {
     }
 }
 
+impl OverlayUpper {
+    /// Lets a layer that its owner syncs be mounted once more: the kernel leaves a mark in its scratch
+    /// space that refuses that, because it cannot know whether the machine went down since. The owner
+    /// does: such a layer never outlives the process that writes it unless it is complete.
+    ///
+    /// # Errors
+    /// Returns the error of `rmdir(2)`; no mark is no error.
+    pub fn admit_again(&self) -> Result<(), Errno> {
+        match rustix::fs::rmdir(self.work.join("work/incompat/volatile").as_path()) {
+            Err(error) if error != Errno::NOENT => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl AsFd for DetachedMount {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
@@ -215,9 +230,15 @@ fn overlay(
 ) -> Result<DetachedMount, MountError> {
     let configuration = Configuration::start("overlay")?;
     set_lower(&configuration, lower)?;
-    if let Some(OverlayUpper { upper, work }) = upper {
+    if let Some(layer) = upper {
+        let OverlayUpper { upper, work, syncing } = layer;
         configuration.set("upperdir", upper.as_path())?;
         configuration.set("workdir", work.as_path())?;
+        if *syncing == Syncing::Owner {
+            layer.admit_again().map_err(|error| configuration.refused(error))?;
+            fsconfig_set_flag(&configuration.descriptor, "volatile")
+                .map_err(|error| configuration.refused(error))?;
+        }
         // A layer must mean the same under any other stack, so nothing in it may point at what was
         // below when it was made. A kernel built without an option refuses its name: then it is off.
         for (key, off) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
@@ -349,10 +370,25 @@ mod tests {
         let place = Place::new();
         let (upper, work) = (place.directory("upper"), place.directory("work"));
         let lower = vec![place.directory("below")];
-        let upper = OverlayUpper { upper, work };
+        let upper = OverlayUpper { upper, work, syncing: Syncing::Kernel };
         let mount = open(&overlay_of(lower, Some(upper.clone()))).unwrap();
         rustix::fs::mkdirat(&mount, "made", Mode::RWXU).unwrap();
         assert!(upper.upper.join("made").as_path().is_dir());
+    }
+
+    #[test]
+    fn a_layer_that_its_owner_syncs_is_mounted_again() {
+        let place = Place::new();
+        let (upper, work) = (place.directory("upper"), place.directory("work"));
+        let upper = OverlayUpper { upper, work, syncing: Syncing::Owner };
+        let layer = overlay_of(vec![place.directory("below")], Some(upper.clone()));
+        for name in ["first", "second"] {
+            let mount = open(&layer).unwrap();
+            rustix::fs::mkdirat(&mount, name, Mode::RWXU).unwrap();
+            assert!(upper.work.join("work/incompat/volatile").as_path().is_dir(), "it is volatile");
+        }
+        assert!(upper.upper.join("first").as_path().is_dir());
+        assert!(upper.upper.join("second").as_path().is_dir());
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod detached;
 mod path;
 mod root;
 
-pub use description::{Mount, MountSource, OverlayUpper};
+pub use description::{Mount, MountSource, OverlayUpper, Syncing};
 pub use detached::{DetachedMount, MountError};
 pub use path::{GuestPath, HostPath, PathError};
 pub use root::RootDir;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mount::detached::OVERLAY_MAX_LOWER;
-use mount::{HostPath, Mount, MountSource, OverlayUpper};
+use mount::{HostPath, Mount, MountSource, OverlayUpper, Syncing};
 
 use crate::removal::remove_later;
 use crate::snapshotter::ActiveSink;
@@ -148,7 +148,9 @@ fn active(unfinished: Unfinished, lower: Vec<HostPath>) -> ActiveLayer {
     let mount = if lower.is_empty() {
         Mount::bind(unfinished.fs())
     } else {
-        let upper = OverlayUpper { upper: unfinished.fs(), work: unfinished.work() };
+        // The store knows which layers are whole and on the disk; see [`Store::sync`].
+        let (upper, work) = (unfinished.fs(), unfinished.work());
+        let upper = OverlayUpper { upper, work, syncing: Syncing::Owner };
         overlay(lower.clone(), Some(upper))
     };
     ActiveLayer::new(unfinished.key().clone(), mount, Box::new(Sink { unfinished, below: lower }))

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
-use mount::{HostPath, Mount, MountSource, OverlayUpper};
+use mount::{HostPath, Mount, MountSource, OverlayUpper, Syncing};
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 
 /// A way of showing stacks.
@@ -49,7 +49,7 @@ fn try_overlay(root: &HostPath) -> Result<(), Box<dyn Error>> {
     fs::create_dir(lower.join("directory"))?;
     let source = MountSource::Overlay {
         lower: vec![lower],
-        upper: Some(OverlayUpper { upper: upper.clone(), work }),
+        upper: Some(OverlayUpper { upper: upper.clone(), work, syncing: Syncing::Owner }),
     };
     let mount = mount::detached::open(&Mount { source, readonly: false })?;
     unlinkat(&mount, "file", AtFlags::empty())?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use filelock::{FileLock, Holder, Label, Mode};
-use mount::{HostPath, OverlayUpper};
+use mount::{HostPath, OverlayUpper, Syncing};
 
 use crate::gate::{Gate, Orphan};
 use crate::hold::{Hold, Sight, set_root};
@@ -333,7 +333,8 @@ impl Want {
             (Start::Above, Some(layer)) => {
                 let lower = below();
                 self.make_layer(layer, lower.first(), wanted)?;
-                let upper = OverlayUpper { upper: paths.tree(layer), work: paths.work(layer) };
+                let (upper, work) = (paths.tree(layer), paths.work(layer));
+                let upper = OverlayUpper { upper, work, syncing: Syncing::Kernel };
                 if !turn.is_joined() && !self.several {
                     return Ok(Sight::Above { lower, upper });
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use executor::Network;
-use mount::{HostPath, OverlayUpper};
+use mount::{HostPath, OverlayUpper, Syncing};
 
 use crate::report::median;
 
@@ -25,7 +25,11 @@ impl Floor {
         make_image(directory.path())?;
         let bare = executor::Floor {
             lower: host("image")?,
-            upper: OverlayUpper { upper: host("upper")?, work: host("work")? },
+            upper: OverlayUpper {
+                upper: host("upper")?,
+                work: host("work")?,
+                syncing: Syncing::Owner,
+            },
             place: host("place")?,
             network: Network::Host,
         };

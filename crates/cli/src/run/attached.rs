@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use mount::{HostPath, Mount, MountSource, OverlayUpper, detached};
+use mount::{HostPath, Mount, MountSource, OverlayUpper, Syncing, detached};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Signal;
@@ -68,8 +68,11 @@ impl Plan {
         let source = match kind.to_str()? {
             "bind" if count == 1 => MountSource::Bind(lower.pop()?),
             "overlay" => {
-                let upper = (!upper.is_empty())
-                    .then(|| Some(OverlayUpper { upper: path(upper)?, work: path(work)? }));
+                let layer = |upper, work| {
+                    let syncing = Syncing::Kernel;
+                    Some(OverlayUpper { upper: path(upper)?, work: path(work)?, syncing })
+                };
+                let upper = (!upper.is_empty()).then(|| layer(upper, work));
                 let upper = match upper {
                     Some(upper) => Some(upper?),
                     None => None,
@@ -178,7 +181,8 @@ mod tests {
 
     #[test]
     fn plans_round_trip() {
-        let upper = Some(OverlayUpper { upper: path("/u"), work: path("/w") });
+        let syncing = Syncing::Kernel;
+        let upper = Some(OverlayUpper { upper: path("/u"), work: path("/w"), syncing });
         for source in [
             MountSource::Bind(path("/a b")),
             MountSource::Overlay { lower: vec![path("/x"), path("/y")], upper },

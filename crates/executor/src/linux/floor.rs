@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mount::{HostPath, OverlayUpper};
+use mount::{HostPath, OverlayUpper, Syncing};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
 };
@@ -72,6 +72,10 @@ impl Floor {
         set("lowerdir+", self.lower.as_path())?;
         set("upperdir", self.upper.upper.as_path())?;
         set("workdir", self.upper.work.as_path())?;
+        if self.upper.syncing == Syncing::Owner {
+            self.upper.admit_again()?;
+            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        }
         rustix::mount::fsconfig_create(&context)?;
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         let tree = rustix::mount::fsmount(&context, flags, MountAttrFlags::empty())?;

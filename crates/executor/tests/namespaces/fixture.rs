@@ -11,7 +11,7 @@ use executor::{
     ContainerId, Executor, ExecutorConfig, ExecutorError, ExitStatus, LinuxExecutor, Output,
     ProcessIo, ProcessSpec, Running,
 };
-use mount::{GuestPath, HostPath, Mount, MountSource, OverlayUpper};
+use mount::{GuestPath, HostPath, Mount, MountSource, OverlayUpper, Syncing};
 use tokio::sync::mpsc;
 
 const COMMANDS: &[&str] = &[
@@ -83,7 +83,11 @@ impl Fixture {
         Mount {
             source: MountSource::Overlay {
                 lower: vec![self.host("image")],
-                upper: Some(OverlayUpper { upper: self.host(&upper), work: self.host(&work) }),
+                upper: Some(OverlayUpper {
+                    upper: self.host(&upper),
+                    work: self.host(&work),
+                    syncing: Syncing::Owner,
+                }),
             },
             readonly: false,
         }

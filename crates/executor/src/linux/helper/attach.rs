@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use mount::OverlayUpper;
+use mount::{OverlayUpper, Syncing};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -94,6 +94,12 @@ pub(super) fn overlay(
         set("upperdir", &upper.upper)
             .and_then(|()| set("workdir", &upper.work))
             .map_err(|errno| AttachError::with_log("upperdir", &context, errno))?;
+        if upper.syncing == Syncing::Owner {
+            upper
+                .admit_again()
+                .and_then(|()| fsconfig_set_flag(&context, "volatile"))
+                .map_err(|errno| AttachError::with_log("volatile", &context, errno))?;
+        }
     }
     finish(&context, attributes)
 }
@@ -110,6 +116,10 @@ fn old_overlay(
     let mut options = format!("lowerdir={}", lower.join(":"));
     if let Some(upper) = upper {
         options += &format!(",upperdir={},workdir={}", upper.upper, upper.work);
+        if upper.syncing == Syncing::Owner {
+            upper.admit_again().map_err(AttachError::of("rmdir"))?;
+            options += ",volatile";
+        }
     }
     let options =
         std::ffi::CString::new(options).map_err(|_| AttachError::of("mount")(Errno::INVAL))?;
