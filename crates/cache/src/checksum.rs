@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use digests::{Digest, StableHasher};
+use digests::{Digest, FileContent, FileHasher, StableHasher};
 use mount::{GuestPath, RootDir};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -27,6 +27,19 @@ const MAX_DEPTH: usize = 1024;
 
 /// How many links are followed on the way to a file, as by the kernel.
 const MAX_LINKS: usize = 40;
+
+/// A regular file without extended attributes, as somebody knows it who wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownFile {
+    /// What it contains.
+    pub content: FileContent,
+    /// Type and permission bits, as `stat(2)` tells them.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The owner's group.
+    pub gid: u32,
+}
 
 /// The digests known of one tree.
 #[derive(Debug, Default)]
@@ -74,6 +87,18 @@ impl Checksums {
         }
     }
 
+    /// Takes what was found out of files while they were written, by their real paths, so that they
+    /// need not be read. What was known of them and of the directories they are in is to be forgotten
+    /// before.
+    pub fn learn(&self, files: impl IntoIterator<Item = (GuestPath, KnownFile)>) {
+        let mut known = self.known.lock();
+        for (path, file) in files {
+            let mut hasher = start(file.mode, file.uid, file.gid);
+            feed_no_xattrs(&mut hasher);
+            known.insert(path.as_path().to_path_buf(), hasher.feed(&file.content).finish());
+        }
+    }
+
     /// Forgets everything.
     pub fn clear(&self) {
         self.known.lock().clear();
@@ -89,8 +114,7 @@ impl Checksums {
             return Ok(Looked::Known(digest));
         }
         let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let mut hasher = StableHasher::new("file.v1");
-        hasher.feed(&stat.st_mode).feed(&stat.st_uid).feed(&stat.st_gid);
+        let mut hasher = start(stat.st_mode, stat.st_uid, stat.st_gid);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let inner = open(directory, name, OFlags::DIRECTORY)?;
@@ -100,7 +124,7 @@ impl Checksums {
             FileType::RegularFile => {
                 let file = open(directory, name, OFlags::NONBLOCK)?;
                 feed_xattrs(&mut hasher, file.as_fd())?;
-                hasher.feed(&content_digest(file, &stat)?);
+                hasher.feed(&content(file, &stat)?);
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
@@ -235,23 +259,34 @@ fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-fn content_digest(file: OwnedFd, stat: &Stat) -> io::Result<Digest> {
+/// Starts the digest of an entry.
+fn start(mode: u32, uid: u32, gid: u32) -> StableHasher {
+    let mut hasher = StableHasher::new("file.v2");
+    hasher.feed(&mode).feed(&uid).feed(&gid);
+    hasher
+}
+
+fn content(file: OwnedFd, stat: &Stat) -> io::Result<FileContent> {
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     let mut file = std::fs::File::from(file);
     if size <= 256 << 10 {
         let mut bytes = Vec::with_capacity(size + 1);
         file.read_to_end(&mut bytes)?;
-        return Ok(Digest::of(bytes));
+        return Ok(FileContent::of(bytes));
     }
-    let mut writer = digests::DigestWriter::new(io::sink());
+    let mut hasher = FileHasher::default();
     let mut buffer = vec![0; 256 << 10];
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(writer.finish().1);
+            return Ok(hasher.finish());
         }
-        io::Write::write_all(&mut writer, &buffer[..count])?;
+        hasher.update(&buffer[..count]);
     }
+}
+
+fn feed_no_xattrs(hasher: &mut StableHasher) {
+    hasher.feed(&0_u64);
 }
 
 /// Feeds the attributes that belong to a file's meaning, sorted by name.
@@ -264,7 +299,7 @@ fn feed_xattrs(hasher: &mut StableHasher, file: BorrowedFd<'_>) -> io::Result<()
     }
     let count = match listed {
         Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            hasher.feed(&0_u64);
+            feed_no_xattrs(hasher);
             return Ok(());
         }
         Ok(count) => count,

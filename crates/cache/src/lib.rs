@@ -20,7 +20,7 @@ mod refs;
 mod removal;
 
 pub use archive::{ArchiveOptions, LayerArchive};
-pub use checksum::Checksums;
+pub use checksum::{Checksums, KnownFile};
 pub use collector::Collector;
 pub use document::LayerInfo;
 pub use error::CacheError;

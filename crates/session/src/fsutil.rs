@@ -9,7 +9,7 @@ mod receive;
 mod send;
 mod walk;
 
-use digests::Digest;
+use digests::FileContent;
 use mount::HostPath;
 
 pub(crate) use packet::{Packet, PacketKind};
@@ -66,8 +66,23 @@ pub struct Change {
     pub path: Vec<u8>,
     /// What happened to it.
     pub kind: ChangeKind,
-    /// The digest of a regular file's content, if asked for; none for everything else.
-    pub content: Option<Digest>,
+    /// The regular file that arrived, if that was asked for; none for everything else.
+    pub file: Option<ReceivedFile>,
+}
+
+/// A regular file as it was written into the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceivedFile {
+    /// What it contains, computed while it passed by.
+    pub content: FileContent,
+    /// Type and permission bits, as `stat(2)` tells them.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The owner's group.
+    pub gid: u32,
+    /// True if it came with extended attributes: the disk may have refused them.
+    pub has_attributes: bool,
 }
 
 /// What happened to a path.

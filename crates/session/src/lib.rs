@@ -35,7 +35,7 @@ pub use bytes_stream::ByteStream;
 pub use content::{BlobInfo, BlobRange, BlobWrite, RemoteContent, StoreId};
 pub use error::{Peer, Refusal, SessionError, TransferError};
 pub use file_send::{FileSender, Outcome};
-pub use fsutil::{Change, ChangeKind, Differ, KeptTree, Synced};
+pub use fsutil::{Change, ChangeKind, Differ, KeptTree, ReceivedFile, Synced};
 pub use id::SessionId;
 pub use secrets::SecretBytes;
 pub use session::Session;

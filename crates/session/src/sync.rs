@@ -47,7 +47,7 @@ pub struct SyncRequest {
     pub differ: Differ,
     /// Take only the metadata of most files.
     pub metadata_only: Option<MetadataOnly>,
-    /// Compute the SHA-256 of each file's content while it passes by.
+    /// Compute what each file contains while it passes by; see [`crate::ReceivedFile`].
     pub digest_content: bool,
 }
 

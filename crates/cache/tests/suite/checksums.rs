@@ -1,10 +1,11 @@
 //! Checksums against a recomputation, under random changes that are told by their real paths.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
-use cache::Checksums;
+use cache::{Checksums, KnownFile};
+use digests::FileContent;
 use mount::{GuestPath, RootDir};
 use proptest::prelude::*;
 
@@ -67,8 +68,14 @@ proptest! {
                 let known = remembered.digest(&root, &path).ok();
                 prop_assert_eq!(known, Checksums::default().digest(&root, &path).ok(), "{}", path);
             }
-            let path = perform(directory.path(), change);
-            remembered.forget(&GuestPath::new(path).unwrap());
+            let path = GuestPath::new(perform(directory.path(), change)).unwrap();
+            remembered.forget(&path);
+            if let Change::Write(_, content) = change {
+                let stat = fs::metadata(at(&path.as_path().to_str().unwrap()[1..])).unwrap();
+                let (mode, uid, gid) = (stat.mode(), stat.uid(), stat.gid());
+                let content = FileContent::of([*content]);
+                remembered.learn([(path, KnownFile { content, mode, uid, gid })]);
+            }
         }
     }
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use cache::{Checksums, ImmutableRef};
+use cache::{Checksums, ImmutableRef, KnownFile};
 use digests::{Digest, StableHasher};
 use llb::SourceOp;
 use mount::GuestPath;
 use progress::Status;
-use session::{Differ, KeptTree, Session, SessionId, SyncRequest, Synced, TransferError};
+use session::{
+    Differ, KeptTree, ReceivedFile, Session, SessionId, SyncRequest, Synced, TransferError,
+};
 use solver::{CacheMap, JobId, Op, OpContext, OpError};
 
 use crate::clients::{Clients, blame};
@@ -68,7 +70,7 @@ impl LocalSource {
             follow_paths: list("local.followpaths")?,
             differ,
             metadata_only: None,
-            digest_content: false,
+            digest_content: true,
         };
         let shared_key_hint = source.attribute("local.sharedkeyhint").unwrap_or(&name).to_owned();
         Ok(Self { services, name, session, shared_key_hint, request })
@@ -215,15 +217,24 @@ struct Doubt {
 }
 
 impl Doubt {
-    /// Forgets exactly what changed.
+    /// Forgets exactly what changed, and takes what was learned of it on the way.
     fn settle(mut self, synced: &Synced) -> Result<(), OpError> {
+        let mut learned = Vec::new();
         for change in &synced.changes {
             let path = GuestPath::new(OsStr::from_bytes(&change.path)).map_err(failure)?;
             self.checksums.forget(&path);
+            learned.extend(change.file.and_then(known).map(|file| (path, file)));
         }
+        self.checksums.learn(learned);
         self.settled = true;
         Ok(())
     }
+}
+
+/// Returns what is known of a file that just arrived; none if it has to be looked at.
+fn known(file: ReceivedFile) -> Option<KnownFile> {
+    let ReceivedFile { content, mode, uid, gid, has_attributes } = file;
+    (!has_attributes).then_some(KnownFile { content, mode, uid, gid })
 }
 
 impl Drop for Doubt {

@@ -29,8 +29,12 @@ const PRIVATE_DIRECTORY: Mode = Mode::from_raw_mode(0o700);
 #[derive(Debug)]
 pub(crate) struct TreeWriter {
     root: OwnedFd,
+    /// Whom files that are made belong to by themselves.
+    ours: (Uid, Gid),
     /// The directories used last, most recent at the end.
     open: Vec<(Vec<u8>, OwnedFd)>,
+    /// The directory asked last whether files made in it get its group, and the answer.
+    giving: Option<(Vec<u8>, bool)>,
     /// Directories to be completed once nothing in them changes any more.
     directories: Vec<Stat>,
     /// Every directory's time, and whether we changed something in it.
@@ -48,11 +52,15 @@ struct DirectoryTime {
 /// A regular file whose content is arriving. It has no final time yet, so a half-written one is
 /// found to be different by the next sync.
 #[derive(Debug)]
-pub(crate) struct PartialFile(std::fs::File);
+pub(crate) struct PartialFile {
+    file: std::fs::File,
+    /// Whom it belongs to, if that is known without asking.
+    owner: Option<(Uid, Gid)>,
+}
 
 impl PartialFile {
     pub(crate) fn write(&mut self, path: &[u8], data: &[u8]) -> Result<(), TransferError> {
-        self.0.write_all(data).map_err(|error| TransferError::disk("write", path, error))
+        self.file.write_all(data).map_err(|error| TransferError::disk("write", path, error))
     }
 }
 
@@ -60,7 +68,9 @@ impl TreeWriter {
     pub(crate) fn new(root: OwnedFd) -> Self {
         Self {
             root,
+            ours: (rustix::process::geteuid(), rustix::process::getegid()),
             open: Vec::new(),
+            giving: None,
             directories: Vec::new(),
             times: HashMap::new(),
             links: Vec::new(),
@@ -133,12 +143,27 @@ impl TreeWriter {
         let file = self.create("create", path, |parent, name| {
             rustix::fs::openat(parent, name, flags | OFlags::NOFOLLOW, PRIVATE_FILE)
         })?;
-        Ok(PartialFile(file.into()))
+        let owner = (!self.gives_group(split(path).0)?).then_some(self.ours);
+        Ok(PartialFile { file: file.into(), owner })
+    }
+
+    /// Returns true if files made in a directory get its group.
+    fn gives_group(&mut self, path: &[u8]) -> Result<bool, TransferError> {
+        if let Some((known, gives)) = &self.giving
+            && known == path
+        {
+            return Ok(*gives);
+        }
+        let failed = |error| TransferError::disk("look at", path, error);
+        let stat = rustix::fs::fstat(self.directory(path)?).map_err(failed)?;
+        let gives = Mode::from_raw_mode(stat.st_mode).contains(Mode::SGID);
+        self.giving = Some((path.to_vec(), gives));
+        Ok(gives)
     }
 
     /// Completes a regular file: owner, attributes, mode, and last its time.
     pub(crate) fn finish_file(&self, file: PartialFile, stat: &Stat) -> Result<(), TransferError> {
-        complete(file.0.as_fd(), stat)
+        complete(file.file.as_fd(), file.owner, stat)
     }
 
     /// Writes a small file of our own at the top of the tree.
@@ -146,7 +171,7 @@ impl TreeWriter {
         self.remove(name)?;
         let mut file = self.begin_file(name)?;
         file.write(name, data)?;
-        rustix::fs::fchmod(&file.0, Mode::from_raw_mode(0o644))
+        rustix::fs::fchmod(&file.file, Mode::from_raw_mode(0o644))
             .map_err(|error| TransferError::disk("set metadata of", name, error))
     }
 
@@ -160,6 +185,7 @@ impl TreeWriter {
         if removed == Removed::Directory {
             // It, or one below it, may be among them.
             self.open.clear();
+            self.giving = None;
         }
         Ok(())
     }
@@ -189,7 +215,7 @@ impl TreeWriter {
 
     fn complete_directory(&mut self, stat: &Stat) -> Result<(), TransferError> {
         let directory = self.directory(&stat.path)?;
-        complete(directory, stat)
+        complete(directory, None, stat)
     }
 
     fn link(&mut self, stat: &Stat) -> Result<(), TransferError> {
@@ -257,12 +283,18 @@ impl TreeWriter {
     }
 }
 
-/// Sets what an open file or directory has beside its content; the time comes last.
-fn complete(file: BorrowedFd<'_>, stat: &Stat) -> Result<(), TransferError> {
+/// Sets what an open file or directory of the owner `before` has beside its content; the time comes last.
+fn complete(
+    file: BorrowedFd<'_>,
+    before: Option<(Uid, Gid)>,
+    stat: &Stat,
+) -> Result<(), TransferError> {
     let failed = |error: Errno| TransferError::disk("set metadata of", &stat.path, error);
     let (uid, gid) = owner(stat).map_err(failed)?;
     // Changing the owner clears the set-id bits, so the mode comes after it.
-    rustix::fs::fchown(file, uid, gid).map_err(failed)?;
+    if before.is_none_or(|before| (Some(before.0), Some(before.1)) != (uid, gid)) {
+        rustix::fs::fchown(file, uid, gid).map_err(failed)?;
+    }
     for (name, value) in &stat.xattrs {
         if let Err(error) = rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
             tracing::debug!(%error, name, "an attribute of a client's file was not kept");

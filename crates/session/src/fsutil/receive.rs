@@ -6,14 +6,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::vec;
 
 use bytes::Bytes;
-use digests::{Digest, DigestWriter};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use digests::FileHasher;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use tokio::sync::mpsc;
 
 use super::difference::{Difference, Verdict};
@@ -22,7 +21,7 @@ use super::index::{Entries, Index};
 use super::order::{Order, protocol, split};
 use super::packet::{Kind, Packet, PacketKind, Stat};
 use super::walk::{Xattrs, walk};
-use super::{Change, ChangeKind, Differ, KeptTree, Synced};
+use super::{Change, ChangeKind, Differ, KeptTree, ReceivedFile, Synced};
 use crate::{Peer, TransferError};
 
 /// Where a metadata-only transfer keeps the entries of the whole tree.
@@ -113,7 +112,7 @@ struct Wanted {
 struct Arriving {
     wanted: Wanted,
     file: PartialFile,
-    digest: Option<DigestWriter<io::Sink>>,
+    hasher: Option<FileHasher>,
     length: u64,
 }
 
@@ -251,7 +250,7 @@ impl Receiver {
         };
         self.target.begin_change()?;
         let change = self.synced.changes.len();
-        self.synced.changes.push(Change { path: stat.path.to_vec(), kind, content: None });
+        self.synced.changes.push(Change { path: stat.path.to_vec(), kind, file: None });
         if let Verdict::Modified(known) = verdict {
             if known.is_dir() && stat.is_dir() {
                 self.target.writer.change_directory(&stat);
@@ -289,8 +288,8 @@ impl Receiver {
                     return Err(protocol("too many files arrive at once".to_owned()));
                 }
                 let file = self.target.writer.begin_file(&wanted.stat.path)?;
-                let digest = self.options.digest_content.then(|| DigestWriter::new(io::sink()));
-                place.insert_entry(Arriving { wanted, file, digest, length: 0 })
+                let hasher = self.options.digest_content.then(FileHasher::default);
+                place.insert_entry(Arriving { wanted, file, hasher, length: 0 })
             }
         };
         if data.is_empty() {
@@ -300,21 +299,25 @@ impl Receiver {
         let arriving = place.get_mut();
         arriving.file.write(&arriving.wanted.stat.path, data)?;
         arriving.length += data.len() as u64;
-        if let Some(digest) = &mut arriving.digest {
-            // Hashing never fails.
-            let _ = io::Write::write_all(digest, data);
+        if let Some(hasher) = &mut arriving.hasher {
+            hasher.update(data);
         }
         Ok(())
     }
 
     fn complete(&mut self, arriving: Arriving) -> Result<(), TransferError> {
-        let Arriving { wanted: Wanted { stat, change }, file, digest, length } = arriving;
+        let Arriving { wanted: Wanted { stat, change }, file, hasher, length } = arriving;
         if u64::try_from(stat.size) != Ok(length) {
             // The client's file changed, or could not be opened: the next sync must ask again.
             self.target.exact = false;
         }
-        let content = digest.map(|digest| -> Digest { digest.finish().1 });
-        self.synced.changes[change].content = content;
+        self.synced.changes[change].file = hasher.map(|hasher| ReceivedFile {
+            content: hasher.finish(),
+            mode: FileType::RegularFile.as_raw_mode() | stat.file_mode().permissions().bits(),
+            uid: stat.uid,
+            gid: stat.gid,
+            has_attributes: !stat.xattrs.is_empty(),
+        });
         self.synced.files_received += 1;
         self.target.writer.finish_file(file, &stat)
     }
@@ -350,7 +353,7 @@ impl Target {
         self.begin_change()?;
         self.writer.remove(&known.path)?;
         let path = known.path.to_vec();
-        changes.push(Change { path, kind: ChangeKind::Removed, content: None });
+        changes.push(Change { path, kind: ChangeKind::Removed, file: None });
         Ok(())
     }
 
@@ -455,6 +458,25 @@ mod tests {
         if let Ok(length) = rustix::fs::getxattr(at(b"twin"), "user.note", &mut note) {
             assert_eq!(&note[..length], b"kept");
         }
+    }
+
+    #[test]
+    fn a_file_belongs_to_whom_it_should_also_where_directories_give_their_group() {
+        let tree = tempfile::tempdir().unwrap();
+        let directory = Stat { gid: 7, ..entry(b"d", 1 << 31 | 1 << 22 | 0o755) };
+        let send = |name: &'static [u8]| {
+            let mut packets = vec![Packet::stat(directory.clone())];
+            packets.push(Packet::stat(entry(name, 0o644)));
+            packets.extend([Packet::end_of_stats(), Packet::data(1, Bytes::new()), Packet::fin()]);
+            let (reception, _) = converse(&tree, packets).unwrap();
+            assert!(matches!(reception, Reception::Complete(_)), "{reception:?}");
+            let stat = fs::metadata(tree.path().join(OsStr::from_bytes(name))).unwrap();
+            (stat.uid(), stat.gid())
+        };
+        assert_eq!(send(b"d/one"), (0, 0));
+        // Now the directory is there, and gives its group.
+        assert_eq!(fs::metadata(tree.path().join("d")).unwrap().mode() & 0o7777, 0o2755);
+        assert_eq!(send(b"d/two"), (0, 0));
     }
 
     #[test]

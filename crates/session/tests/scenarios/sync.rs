@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 
-use digests::Digest;
+use digests::FileContent;
 use proptest::prelude::*;
 use session::testing::{ConnectedClient, FakeClient};
 use session::{
@@ -164,8 +164,12 @@ async fn content_is_digested_while_it_passes() {
     let request =
         SyncRequest { name: "context".to_owned(), digest_content: true, ..SyncRequest::default() };
     let done = client.session().sync_directory(request, &tree, &mut |_| {}).await.unwrap();
-    let digests: Vec<_> = done.changes.iter().map(|change| change.content).collect();
-    assert_eq!(digests, [None, Some(Digest::of(&content))]);
+    let files: Vec<_> = done.changes.iter().map(|change| change.file).collect();
+    let [None, Some(file)] = files[..] else { panic!("{files:?}") };
+    assert_eq!(file.content, FileContent::of(&content));
+    let stat = fs::metadata(tree.tree.join("d/f").as_path()).unwrap();
+    assert_eq!((file.mode, file.uid, file.gid), (stat.mode(), stat.uid(), stat.gid()));
+    assert!(!file.has_attributes);
 }
 
 #[tokio::test]
