@@ -14,8 +14,11 @@ use mount::HostPath;
 use tokio::sync::Mutex;
 use volumes::{Neighbour, VolumeManager, VolumeRecord};
 
-/// How many records are removed at the same time.
+/// How many volumes are removed at the same time.
 const REMOVALS: usize = 16;
+
+/// How many layers are removed as one piece of work, in which no layer of an image can be made.
+const AT_ONCE: usize = 256;
 
 /// A blob that nothing refers to stays this long: a build may be about to use it, and an image that is
 /// pulled again and again needs no asking.
@@ -71,19 +74,15 @@ impl Space {
         let mut records = self.usage().await?;
         let mut removed = Vec::new();
         for request in requests {
-            let mut gone = vec![false; records.len()];
             let chosen = plan(&records, request, SystemTime::now(), self.free());
-            let (of, all) = (self, &records);
-            let removals = chosen.into_iter().map(|index| async move {
-                Ok((index, of.remove(&all[index], request.all).await?))
+            let mut freed = self.remove(&records, &chosen, request.all).await?.into_iter();
+            let taken = records.extract_if(.., |record| match freed.next().flatten() {
+                Some(bytes) => {
+                    record.size = bytes;
+                    true
+                }
+                None => false,
             });
-            let mut removals = stream::iter(removals).buffered(REMOVALS);
-            while let Some((index, is_gone)) = removals.try_next().await? {
-                gone[index] = is_gone;
-            }
-            drop(removals);
-            let mut gone = gone.into_iter();
-            let taken = records.extract_if(.., |_| gone.next().unwrap_or(false));
             removed.extend(taken);
         }
         if !removed.is_empty() {
@@ -113,12 +112,37 @@ impl Space {
         Ok(())
     }
 
-    /// Removes a record. A volume below the size that its policy protects goes only for `all`.
-    async fn remove(&self, record: &UsageRecord, all: bool) -> Result<bool, BuildError> {
-        let internal = |error| BuildError::from_error(Kind::Internal, error);
-        if record.kind != RecordKind::CacheMount {
-            return self.collector.remove(&record.id).await.map_err(internal);
+    /// Removes the chosen ones of `records`, in that order but volumes last; returns what each of the
+    /// records gave free, none for those that stay.
+    async fn remove(
+        &self,
+        records: &[UsageRecord],
+        chosen: &[usize],
+        all: bool,
+    ) -> Result<Vec<Option<u64>>, BuildError> {
+        let mut freed = vec![None; records.len()];
+        let is_volume = |index: &usize| records[*index].kind == RecordKind::CacheMount;
+        let (volumes, layers): (Vec<usize>, Vec<usize>) =
+            chosen.iter().copied().partition(is_volume);
+        for some in layers.chunks(AT_ONCE) {
+            let ids: Vec<&str> = some.iter().map(|index| records[*index].id.as_str()).collect();
+            let gone = self.collector.remove_all(&ids).await;
+            let gone = gone.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+            some.iter().zip(gone).for_each(|(index, bytes)| freed[*index] = bytes);
         }
+        let removals = volumes.into_iter().map(|index| async move {
+            let gone = self.remove_volume(&records[index], all).await?;
+            Ok::<_, BuildError>((index, gone.then_some(records[index].size)))
+        });
+        let mut removals = stream::iter(removals).buffered(REMOVALS);
+        while let Some((index, bytes)) = removals.try_next().await? {
+            freed[index] = bytes;
+        }
+        Ok(freed)
+    }
+
+    /// Removes a volume. One below the size that its policy protects goes only for `all`.
+    async fn remove_volume(&self, record: &UsageRecord, all: bool) -> Result<bool, BuildError> {
         let Ok(key) = record.id.parse() else { return Ok(false) };
         let volume = match self.volumes.inspect(key).await {
             Err(volumes::VolumeError::Unknown(_)) => return Ok(false),

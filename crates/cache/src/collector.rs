@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use digests::Digest;
 use snapshot::LayerKey;
 
+use crate::removal::Going;
 use crate::{CacheError, CacheIndex, LocalTrees, Refs, UsageRecord};
 
 /// The layers and clients' directories, as records. Clones are the same.
@@ -35,12 +36,31 @@ impl Collector {
     /// # Errors
     /// Returns an error if the file system refuses.
     pub async fn remove(&self, id: &str) -> Result<bool, CacheError> {
-        let Ok(key) = LayerKey::new(id) else { return Ok(false) };
-        let removed = self.trees.remove(&key).await? || self.refs.remove(&key).await?;
-        if removed {
-            self.index.forget_layer(&key);
+        Ok(self.remove_all(&[id]).await?.iter().any(Option::is_some))
+    }
+
+    /// As [`Collector::remove`] for many records, in this order; returns the bytes that each gave free,
+    /// none for those that stay.
+    ///
+    /// # Errors
+    /// Returns an error if the file system refuses; what comes after that in the order stays.
+    pub async fn remove_all(&self, ids: &[&str]) -> Result<Vec<Option<u64>>, CacheError> {
+        let mut freed = vec![None; ids.len()];
+        let (mut places, mut keys, mut going) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, id) in ids.iter().enumerate() {
+            let Ok(key) = LayerKey::new(id) else { continue };
+            places.push(place);
+            going.push(Going::new(key.clone(), self.trees.release(&key)));
+            keys.push(key);
         }
-        Ok(removed)
+        let gone = self.refs.remove_all(going).await?;
+        for ((place, key), bytes) in places.into_iter().zip(&keys).zip(gone.freed) {
+            if bytes.is_some() {
+                self.index.forget_layer(key);
+            }
+            freed[place] = bytes;
+        }
+        gone.failure.map_or(Ok(freed), Err)
     }
 
     /// Removes blobs that are no layer's, are not in `keep`, and are older than `age`; returns how many.

@@ -119,23 +119,15 @@ impl LocalTrees {
         }
     }
 
-    /// Removes a free directory; returns false if it is in use or gone.
-    ///
-    /// # Errors
-    /// Returns an error if the file system refuses.
-    pub(crate) async fn remove(&self, key: &LayerKey) -> Result<bool, CacheError> {
-        let found = {
-            let mut free = self.0.free.lock();
-            free.values_mut().find_map(|list| {
-                // Held by the table and by us; a third one is just counting its size.
-                let unused = |kept: &Kept| Arc::strong_count(&kept.layer) == 2;
-                let at = list.iter().position(|kept| kept.layer.key == *key && unused(kept))?;
-                Some(list.remove(at))
-            })
-        };
-        let Some(Kept { layer, active, .. }) = found else { return Ok(false) };
-        drop(layer);
-        self.0.refs.remove_after(key, Some(active)).await
+    /// Takes a free directory out of the pool, to be removed; none if it is in use or gone.
+    pub(crate) fn release(&self, key: &LayerKey) -> Option<ActiveLayer> {
+        let mut free = self.0.free.lock();
+        free.values_mut().find_map(|list| {
+            // Held by the table and by us; a third one is just counting its size.
+            let unused = |kept: &Kept| Arc::strong_count(&kept.layer) == 2;
+            let at = list.iter().position(|kept| kept.layer.key == *key && unused(kept))?;
+            Some(list.remove(at).active)
+        })
     }
 
     /// Closes all free directories, at the end of the program.

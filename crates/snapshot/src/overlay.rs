@@ -111,6 +111,27 @@ impl Snapshotter for OverlaySnapshotter {
         Ok(())
     }
 
+    async fn remove_all(&self, layers: &[LayerKey]) -> (usize, Result<(), SnapshotError>) {
+        let (store, layers) = (self.store.clone(), layers.to_vec());
+        // One piece of work for all: most of what one costs is the way to a thread and back.
+        let removed = tasks::blocking("remove layers", move || {
+            let mut gone = Vec::with_capacity(layers.len());
+            let outcome = layers.iter().try_for_each(|layer| {
+                gone.push(store.remove(layer)?);
+                Ok::<_, SnapshotError>(())
+            });
+            (gone, outcome)
+        });
+        match removed.await {
+            Ok((gone, outcome)) => {
+                let count = gone.len();
+                remove_later(gone);
+                (count, outcome)
+            }
+            Err(error) => (0, Err(error.into())),
+        }
+    }
+
     async fn usage(&self, layer: &LayerKey) -> Result<Usage, SnapshotError> {
         let layer = layer.clone();
         let record = self.with("look at layer", move |store| store.record(&layer)).await?;

@@ -71,6 +71,17 @@ pub trait Snapshotter: Send + Sync + Debug {
     /// Returns an error if there is no such layer, or it is active.
     async fn remove(&self, layer: &LayerKey) -> Result<(), SnapshotError>;
 
+    /// Removes layers in this order, as [`Snapshotter::remove`] does one, until the first that cannot be
+    /// removed; returns how many are gone, and why the next is not.
+    async fn remove_all(&self, layers: &[LayerKey]) -> (usize, Result<(), SnapshotError>) {
+        for (count, layer) in layers.iter().enumerate() {
+            if let Err(error) = self.remove(layer).await {
+                return (count, Err(error));
+            }
+        }
+        (layers.len(), Ok(()))
+    }
+
     /// Returns the space a layer takes: a committed one as it was counted then, a kept one as it is.
     ///
     /// # Errors

@@ -293,6 +293,24 @@ async fn a_layer_is_removed_once_and_only_when_it_is_there() {
 }
 
 #[tokio::test]
+async fn many_layers_are_removed_up_to_the_first_that_is_not_there() {
+    let place = Place::new();
+    for (name, snapshotter) in drivers(&place).await {
+        let keys = ["a", "b", "c"].map(key);
+        for key in ["a", "b", "c"] {
+            layer(&*snapshotter, key, &[], |root| write(root, "x", "")).await.unwrap();
+        }
+        let wanted = [keys[0].clone(), key("none"), keys[1].clone()];
+        let (count, outcome) = snapshotter.remove_all(&wanted).await;
+        assert!(matches!(outcome, Err(SnapshotError::Missing { .. })), "{name}: {outcome:?}");
+        assert_eq!((count, snapshotter.layers().await.unwrap()), (1, keys[1..].to_vec()), "{name}");
+        let (count, outcome) = snapshotter.remove_all(&keys[1..]).await;
+        assert!(outcome.is_ok(), "{name}: {outcome:?}");
+        assert_eq!((count, snapshotter.layers().await.unwrap().len()), (2, 0), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn usage_counts_blocks_and_a_linked_file_once() {
     let place = Place::new();
     for (name, snapshotter) in drivers(&place).await {
