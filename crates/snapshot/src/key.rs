@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,9 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const LONGEST: usize = 64;
 
 /// The name of a layer: 1 to 64 characters of `a-z`, `0-9`, `-` and `_`, the first one a letter or a
-/// digit, so that it is a safe file name with room for suffixes that begin with a dot.
+/// digit, so that it is a safe file name with room for suffixes that begin with a dot. Cheap to clone:
+/// a stack is a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LayerKey(Box<str>);
+pub struct LayerKey(Arc<str>);
 
 /// Why a text is not a layer's key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! Stacks shown by the kernel's overlay file system.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -150,9 +151,11 @@ impl Snapshotter for OverlaySnapshotter {
 /// Returns a stack in which each layer stands once: where it is topmost, because all that it has below is
 /// hidden by itself. The kernel refuses a directory that stands twice.
 fn once(stack: &[LayerKey]) -> Vec<LayerKey> {
-    let above = |at: usize| &stack[at + 1..];
-    let topmost = stack.iter().enumerate().filter(|(at, layer)| !above(*at).contains(layer));
-    topmost.map(|(_, layer)| layer.clone()).collect()
+    let mut above = HashSet::with_capacity(stack.len());
+    let mut topmost: Vec<_> =
+        stack.iter().rev().filter(|layer| above.insert(*layer)).cloned().collect();
+    topmost.reverse();
+    topmost
 }
 
 /// Returns the directories of a stack, topmost first.

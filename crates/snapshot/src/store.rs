@@ -1,8 +1,8 @@
 //! Layers as directories: how they come to be, end, and survive a crash. Knows nothing of how stacks
 //! are shown.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as MapEntry;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -44,7 +44,7 @@ pub(crate) struct Store {
     root: HostPath,
     marks: HostPath,
     /// Held only for a look or a change, never over the disk.
-    layers: Mutex<BTreeMap<LayerKey, State>>,
+    layers: Mutex<HashMap<LayerKey, State>>,
     numbers: AtomicU64,
 }
 
@@ -146,7 +146,7 @@ impl Store {
         Ok(gone)
     }
 
-    fn layers(&self) -> MutexGuard<'_, BTreeMap<LayerKey, State>> {
+    fn layers(&self) -> MutexGuard<'_, HashMap<LayerKey, State>> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,11 +175,14 @@ impl Store {
         stack.iter().map(path).collect()
     }
 
-    /// Returns the keys of all committed and kept layers.
+    /// Returns the keys of all committed and kept layers, in their order.
     pub(crate) fn keys(&self) -> Vec<LayerKey> {
         let settled = |state: &State| matches!(state, State::Committed { .. } | State::Kept);
         let layers = self.layers();
-        layers.iter().filter(|(_, state)| settled(state)).map(|(key, _)| key.clone()).collect()
+        let settled = layers.iter().filter(|(_, state)| settled(state));
+        let mut keys: Vec<_> = settled.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Makes the directories of a new layer; blocking. `below` is the top of its stack, whose root's

@@ -77,19 +77,25 @@ fn children(
 
 /// Returns true if the layers below show the same directory at `path`.
 fn is_as_below(stat: &Stat, path: &Path, below: &[HostPath]) -> Result<bool, Errno> {
-    for layer in below {
+    for (place, layer) in below.iter().enumerate() {
         match rustix::fs::lstat(layer.as_path().join(path)) {
             Ok(found) => {
                 let same = |stat: &Stat| {
                     (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_mtime_nsec)
                 };
-                return Ok(same(&found) == same(stat));
+                if same(&found) != same(stat) {
+                    return Ok(false);
+                }
+                // Most directories are new, so that which layers hide others is asked last.
+                for above in &below[..place] {
+                    if hides(above, path)? {
+                        return Ok(false);
+                    }
+                }
+                return Ok(true);
             }
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(error) => return Err(error),
-        }
-        if hides(layer, path)? {
-            return Ok(false);
         }
     }
     Ok(false)

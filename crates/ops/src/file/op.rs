@@ -65,9 +65,12 @@ impl Op<ImmutableRef> for FileOperation {
         inputs: Vec<ImmutableRef>,
     ) -> Result<Vec<ImmutableRef>, OpError> {
         let description = context.vertex().name.clone();
-        let mut views = Vec::new();
-        for input in &inputs {
-            views.push(self.refs.view(input).await.map_err(failure)?);
+        let mut views = HashMap::new();
+        for (slot, tree) in inputs.iter().enumerate() {
+            let input = ActionInput::Input(slot);
+            if self.reads(input) {
+                views.insert(input, self.refs.view(tree).await.map_err(failure)?);
+            }
         }
         let mut run = Run { operation: self, description, inputs, views, results: HashMap::new() };
         for chain in chains(&self.op) {
@@ -91,6 +94,14 @@ impl FileOperation {
             }
         }
         Some(copies)
+    }
+
+    /// Returns true if an action reads from a tree, or looks names up in it, beside working on one.
+    fn reads(&self, input: ActionInput) -> bool {
+        self.op.actions.iter().any(|action| {
+            action.secondary_input == input
+                || action.needs().into_iter().skip(2).any(|i| i == input)
+        })
     }
 
     fn digest(&self) -> Digest {
@@ -144,9 +155,10 @@ struct Run<'a> {
     operation: &'a FileOperation,
     description: String,
     inputs: Vec<ImmutableRef>,
-    views: Vec<TreeView>,
+    /// The trees that actions read from.
+    views: HashMap<ActionInput, TreeView>,
     /// Finished trees by the action that finished them.
-    results: HashMap<usize, (ImmutableRef, TreeView)>,
+    results: HashMap<usize, ImmutableRef>,
 }
 
 impl Run<'_> {
@@ -161,8 +173,11 @@ impl Run<'_> {
         let layer = tasks::blocking("file operation", move || perform(layer, steps)).await;
         let layer: MutableRef = layer.map_err(failure)?.map_err(failure)?;
         let result = layer.commit().await.map_err(failure)?;
-        let view = refs.view(&result).await.map_err(failure)?;
-        self.results.insert(*last, (result, view));
+        let made = ActionInput::Action(*last);
+        if self.operation.reads(made) {
+            self.views.insert(made, refs.view(&result).await.map_err(failure)?);
+        }
+        self.results.insert(*last, result);
         Ok(())
     }
 
@@ -170,24 +185,15 @@ impl Run<'_> {
         match input {
             ActionInput::Scratch => ImmutableRef::default(),
             ActionInput::Input(slot) => self.inputs.get(slot).cloned().unwrap_or_default(),
-            ActionInput::Action(index) => {
-                self.results.get(&index).map(|(tree, _)| tree.clone()).unwrap_or_default()
-            }
-        }
-    }
-
-    fn view(&self, input: ActionInput) -> Option<TreeView> {
-        match input {
-            ActionInput::Scratch => None,
-            ActionInput::Input(slot) => self.views.get(slot).cloned(),
-            ActionInput::Action(index) => self.results.get(&index).map(|(_, view)| view.clone()),
+            ActionInput::Action(index) => self.results.get(&index).cloned().unwrap_or_default(),
         }
     }
 
     fn step(&self, index: usize) -> Step {
         let action = self.operation.op.actions[index].clone();
-        let source = self.view(action.secondary_input);
-        let users = action.needs().into_iter().skip(2).map(|input| (input, self.view(input)));
+        let view = |input| self.views.get(&input).cloned();
+        let source = view(action.secondary_input);
+        let users = action.needs().into_iter().skip(2).map(|input| (input, view(input)));
         let users = users.collect();
         Step { action, source, users }
     }
@@ -197,7 +203,7 @@ impl Run<'_> {
         let output = |wanted: u32| {
             let found = op.actions.iter().position(|action| action.output == Some(wanted));
             let result = found.and_then(|index| self.results.get(&index));
-            result.map(|(tree, _)| tree.clone())
+            result.cloned()
         };
         (0..op.output_count())
             .map(|index| {
