@@ -36,6 +36,9 @@ pub(crate) struct LayerDocument {
     /// Archives of it in the content store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) blobs: Vec<Descriptor>,
+    /// The clients' directories whose files it has under further names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lenders: Vec<LayerKey>,
     /// For a client's directory: which one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tree: Option<String>,
@@ -71,6 +74,7 @@ impl LayerDocument {
             diff_id: None,
             chain: None,
             blobs: Vec::new(),
+            lenders: Vec::new(),
             tree: None,
         }
     }

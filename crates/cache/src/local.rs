@@ -5,6 +5,7 @@
 //! next. Two builds at once with the same key get two directories.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -15,7 +16,7 @@ use snapshot::{ActiveLayer, LayerKey};
 use crate::checksum::Checksums;
 use crate::document::LayerDocument;
 use crate::refs::{Layer, new_key};
-use crate::{CacheError, ImmutableRef, LayerInfo, RecordKind, Refs, UsageRecord};
+use crate::{CacheError, ImmutableRef, LayerInfo, Loan, RecordKind, Refs, UsageRecord};
 
 /// The kept directories. Clones share them.
 #[derive(Debug, Clone)]
@@ -44,6 +45,10 @@ pub struct LocalTree {
     mount: Mount,
     checksums: Arc<Checksums>,
     key: LayerKey,
+    /// True if the space that it has alone is not what was counted last.
+    recount: AtomicBool,
+    /// Held by whom files are lent to.
+    lending: Mutex<()>,
 }
 
 impl LocalTrees {
@@ -88,6 +93,8 @@ impl LocalTrees {
             checksums: kept.checksums.clone(),
             key: kept.layer.key.clone(),
             kept: Some(kept),
+            recount: AtomicBool::new(false),
+            lending: Mutex::default(),
         })
     }
 
@@ -123,9 +130,7 @@ impl LocalTrees {
     pub(crate) fn release(&self, key: &LayerKey) -> Option<ActiveLayer> {
         let mut free = self.0.free.lock();
         free.values_mut().find_map(|list| {
-            // Held by the table and by us; a third one is just counting its size.
-            let unused = |kept: &Kept| Arc::strong_count(&kept.layer) == 2;
-            let at = list.iter().position(|kept| kept.layer.key == *key && unused(kept))?;
+            let at = list.iter().position(|kept| kept.layer.key == *key)?;
             Some(list.remove(at).active)
         })
     }
@@ -166,8 +171,17 @@ impl LocalTree {
         &self.mount
     }
 
-    /// Makes the directory a result. Nobody may write into it any more until it is taken again. Its
-    /// size is counted anew in the background if it has `changed`.
+    pub(crate) fn lend(&self) -> Option<Loan<'_>> {
+        self.lending.try_lock().map(Loan::new)
+    }
+
+    /// Says that files of the directory got further names elsewhere.
+    pub(crate) fn note_lent(&self) {
+        self.recount.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the directory a result. Nobody may write into it any more until it is taken again. If it
+    /// has `changed`, its size is counted anew when the build lets it go.
     pub fn share(self, changed: bool) -> ImmutableRef {
         if let (Some(kept), Some(pool)) = (&self.kept, self.pool.upgrade()) {
             let mut document = kept.layer.document.lock();
@@ -175,44 +189,11 @@ impl LocalTree {
             document.use_count += 1;
             pool.refs.put(&kept.layer.key, &document);
             if changed {
-                measure(pool.refs.clone(), kept.layer.clone(), self.mount.clone());
+                self.recount.store(true, Ordering::Relaxed);
             }
         }
         ImmutableRef::of_tree(Arc::new(self))
     }
-}
-
-/// Counts the size of a directory in the background.
-fn measure(refs: Refs, layer: Arc<Layer>, mount: Mount) {
-    let MountSource::Bind(directory) = mount.source else { return };
-    let count = async move {
-        let measured =
-            tasks::blocking("measure tree", move || bytes_below(directory.as_path())).await;
-        if let Ok(bytes) = measured {
-            let mut document = layer.document.lock();
-            document.size = bytes;
-            refs.put(&layer.key, &document);
-        }
-    };
-    tasks::spawn("measure tree", count).detach();
-}
-
-/// Returns the bytes on disk of all below `directory`, as `du` counts them. What disappears meanwhile
-/// does not count.
-fn bytes_below(directory: &std::path::Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut pending = vec![directory.to_path_buf()];
-    let mut bytes = 0;
-    while let Some(next) = pending.pop() {
-        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                pending.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 impl Drop for LocalTree {
@@ -220,5 +201,8 @@ impl Drop for LocalTree {
         let (Some(kept), Some(pool)) = (self.kept.take(), self.pool.upgrade()) else { return };
         let tree = kept.layer.document.lock().tree.clone().unwrap_or_default();
         pool.free.lock().entry(tree).or_default().push(kept);
+        if self.recount.load(Ordering::Relaxed) && tokio::runtime::Handle::try_current().is_ok() {
+            pool.refs.measure(self.key.clone(), &self.mount);
+        }
     }
 }

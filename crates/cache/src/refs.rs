@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     /// One archive per layer and compression at a time.
     pub(crate) archives: Flight<(LayerKey, String), Result<Descriptor, CacheError>>,
     checksums: Mutex<RecentChecksums>,
+    /// Held while the space is counted that layers and clients' directories share.
+    pub(crate) counting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One committed layer. Who holds an `Arc` of it keeps it from being removed.
@@ -114,6 +116,7 @@ impl Refs {
             removals: tokio::sync::RwLock::default(),
             archives: Flight::default(),
             checksums: Mutex::default(),
+            counting: Arc::default(),
         })))
     }
 
@@ -213,7 +216,7 @@ impl Refs {
         let base = self.lowered(base).await?;
         let stack = base.keys();
         let active = self.0.snapshotter.prepare(new_key(), &stack).await?;
-        Ok(MutableRef { refs: self.clone(), base, info, active })
+        Ok(MutableRef { refs: self.clone(), base, info, active, lenders: Vec::new() })
     }
 
     /// Starts a layer that its owner fills in the format of a layer.
@@ -253,7 +256,7 @@ impl Refs {
                 (view.mount().clone(), Some(Arc::new(view)))
             }
         };
-        Ok(TreeView { mount, _tree: tree.clone(), _view: view })
+        Ok(TreeView { mount, tree: tree.clone(), _view: view })
     }
 
     /// Returns the digests known of a tree, to be asked and added to.
@@ -318,6 +321,13 @@ impl ImmutableRef {
         }
     }
 
+    pub(crate) fn local(&self) -> Option<&LocalTree> {
+        match &self.0 {
+            Kind::Tree(local) => Some(local),
+            Kind::Stack(_) => None,
+        }
+    }
+
     /// Returns true for the empty file system, that of `FROM scratch`.
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, Kind::Stack(layers) if layers.is_empty())
@@ -325,7 +335,7 @@ impl ImmutableRef {
 
     /// Returns true for a client's directory: it stays as it is only while it is held.
     pub fn is_local(&self) -> bool {
-        matches!(self.0, Kind::Tree(_))
+        self.local().is_some()
     }
 
     /// Returns the number of layers.
@@ -397,6 +407,8 @@ pub struct MutableRef {
     base: ImmutableRef,
     info: LayerInfo,
     active: ActiveLayer,
+    /// The clients' directories whose files it has under further names.
+    pub(crate) lenders: Vec<LayerKey>,
 }
 
 impl MutableRef {
@@ -421,7 +433,8 @@ impl MutableRef {
         let key = self.active.key().clone();
         let parent = self.base.keys().last().cloned();
         let usage = self.active.commit().await?;
-        let document = LayerDocument::new(self.info, parent, usage.bytes);
+        let mut document = LayerDocument::new(self.info, parent, usage.bytes);
+        document.lenders = self.lenders;
         Ok(self.base.with(self.refs.insert(key, document)))
     }
 }
@@ -430,11 +443,15 @@ impl MutableRef {
 #[derive(Debug, Clone)]
 pub struct TreeView {
     mount: Mount,
-    _tree: ImmutableRef,
+    tree: ImmutableRef,
     _view: Option<Arc<snapshot::View>>,
 }
 
 impl TreeView {
+    pub(crate) const fn tree(&self) -> &ImmutableRef {
+        &self.tree
+    }
+
     /// Returns the tree as something to be mounted, read-only.
     pub const fn mount(&self) -> &Mount {
         &self.mount

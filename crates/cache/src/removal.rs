@@ -61,7 +61,7 @@ impl Refs {
         let taken = self.take_unused(&going);
         let mut gone = Gone { freed: vec![None; going.len()], failure: None };
         for (place, layer) in &taken {
-            gone.freed[*place] = Some(layer.document.lock().size);
+            gone.freed[*place] = Some(self.freed_by(layer).await);
         }
         let keys: Vec<LayerKey> = taken.iter().map(|(_, layer)| layer.key.clone()).collect();
         let (count, outcome) = self.snapshotter().remove_all(&keys).await;

@@ -12,10 +12,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use mount::{GuestPath, RootDir};
 use patterns::PatternList;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::FileError;
 use super::entry::{self, Owner};
 use super::mode::ModeChange;
+use super::place::{Place, There};
+use super::target::{Beside, Target};
 use super::transfer::copy_content;
 
 /// How deep a tree may be: as deep as the stack of a thread allows with room to spare. Deeper ones
@@ -43,35 +46,50 @@ pub(crate) struct CopyOptions {
     pub(crate) include: PatternList,
     /// Not what matches.
     pub(crate) exclude: PatternList,
+    /// How a file that stays exactly as it is comes to be in the target.
+    pub(crate) means: Means,
+}
+
+/// How a file comes to be in another tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Means {
+    /// It is copied.
+    #[default]
+    Copy,
+    /// It gets a further name there if it has only one, for neither tree's files are ever written again.
+    Link,
 }
 
 /// Copies `from` of the tree `source` to `to` of the tree `target`. A `to` that ends in `/` is a
-/// directory to copy into. Blocks.
+/// directory to copy into. Returns true if files were linked. Blocks.
 pub(crate) fn copy(
     source: &RootDir,
     from: &GuestPath,
-    target: &RootDir,
+    target: &mut Target<'_>,
     to: &str,
     options: &CopyOptions,
-) -> Result<(), FileError> {
+) -> Result<bool, FileError> {
     let from = if options.follow_links { resolve(source, from)? } else { from.clone() };
     let stat = source.symlink_stat(&from).map_err(FileError::io("lstat", &from))?;
     let is_directory = entry::kind(&stat) == FileType::Directory;
-    let mut copier = Copier { options, links: HashMap::new() };
+    let means = options.means;
+    let mut copier = Copier { options, links: HashMap::new(), means, linked: false };
     let to_path = GuestPath::new(to)?;
-    copier.make_parents(target, to, &to_path)?;
+    let tree = target.root()?;
+    copier.make_parents(tree, to, &to_path)?;
 
-    let existing = target.stat(&to_path).ok();
+    let existing = tree.stat(&to_path).ok();
     let into = existing.is_some_and(|stat| entry::kind(&stat) == FileType::Directory);
     let to_path = match from.file_name() {
         Some(name) if into && !(is_directory && options.contents_only) => to_path.join(name)?,
         _ => to_path,
     };
     if is_directory {
-        copier.top_directory(source, &from, &stat, target, &to_path)
+        copier.top_directory(source, &from, &stat, target, &to_path)?;
     } else {
-        copier.top_file(source, &from, &stat, target, &to_path)
+        copier.top_file(source, &from, &stat, target.root()?, &to_path)?;
     }
+    Ok(copier.linked)
 }
 
 /// Follows the link at `path`, and those it leads to, inside the tree.
@@ -95,16 +113,9 @@ struct Copier<'a> {
     options: &'a CopyOptions,
     /// Where the first copy of a file with several links is, by its inode in the source.
     links: HashMap<(u64, u64), (OwnedFd, OsString)>,
-}
-
-/// A place in both trees.
-struct Place<'a> {
-    from: BorrowedFd<'a>,
-    from_name: &'a OsStr,
-    to: BorrowedFd<'a>,
-    to_name: &'a OsStr,
-    /// Relative to what is copied; for patterns and messages.
-    path: &'a str,
+    /// As in the options, until the kernel says that the trees are not on one file system.
+    means: Means,
+    linked: bool,
 }
 
 impl Copier<'_> {
@@ -159,13 +170,14 @@ impl Copier<'_> {
         source: &RootDir,
         from: &GuestPath,
         stat: &Stat,
-        target: &RootDir,
+        target: &mut Target<'_>,
         to: &GuestPath,
     ) -> Result<(), FileError> {
-        let existing = target.stat(to).ok().map(|stat| entry::kind(&stat));
+        let tree = target.root()?;
+        let existing = tree.stat(to).ok().map(|stat| entry::kind(&stat));
         match existing {
             Some(FileType::Directory) => {}
-            Some(_) if self.options.replace => self.clear(target, to)?,
+            Some(_) if self.options.replace => self.clear(tree, to)?,
             Some(_) => {
                 let (from, path) = (from.to_string(), to.to_string());
                 return Err(FileError::InTheWay { from, path, expected: "a file" });
@@ -180,10 +192,15 @@ impl Copier<'_> {
                 return Ok(());
             }
         }
-        self.make_directories(target, to)?;
+        self.make_directories(tree, to)?;
         let reader = source.open_dir(from).map_err(FileError::io("open", from))?;
-        let writer = target.open_dir(to).map_err(FileError::io("open", to))?;
-        self.children(reader.as_fd(), writer.as_fd(), "", 0)?;
+        let (writer, below) = self.writable(target, to)?;
+        let there = match &below {
+            _ if is_new => There::Nothing,
+            Some(below) => There::Beside(below.as_fd()),
+            None => There::Perhaps,
+        };
+        self.children(reader.as_fd(), writer.as_fd(), there, "", 0)?;
         // A directory copied as such keeps its attributes; one whose content is merged into a
         // directory that was just made for it does not, as in BuildKit.
         if is_new && !self.options.contents_only {
@@ -191,6 +208,23 @@ impl Copier<'_> {
                 .map_err(FileError::io("copy", from))?;
         }
         Ok(())
+    }
+
+    /// Returns the directory to write into: of the layer alone, with what lies below it, if files may
+    /// be linked there, else of the whole tree.
+    fn writable(
+        &self,
+        target: &mut Target<'_>,
+        to: &GuestPath,
+    ) -> Result<(OwnedFd, Option<OwnedFd>), FileError> {
+        // What is in the way of something below a layer is not removed in the layer alone.
+        if self.means == Means::Link
+            && !self.options.replace
+            && let Some(Beside { layer, below }) = target.beside(to)?
+        {
+            return Ok((layer, below));
+        }
+        Ok((target.root()?.open_dir(to).map_err(FileError::io("open", to))?, None))
     }
 
     fn top_file(
@@ -213,7 +247,8 @@ impl Copier<'_> {
             )));
         };
         let (from, to) = (reader.as_fd(), writer.as_fd());
-        self.other(&Place { from, from_name, to, to_name, path: &name }, stat)
+        let there = There::Perhaps;
+        self.other(&Place { from, from_name, to, to_name, path: &name, there }, stat)
     }
 
     fn clear(&self, target: &RootDir, path: &GuestPath) -> Result<(), FileError> {
@@ -228,6 +263,7 @@ impl Copier<'_> {
         &mut self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
+        there: There<'_>,
         path: &str,
         depth: usize,
     ) -> Result<(), FileError> {
@@ -239,7 +275,7 @@ impl Copier<'_> {
         for name in entry::names(from).map_err(FileError::io("read", path))? {
             let path = join(path, &name);
             let stat = entry::stat(from, &name).map_err(FileError::io("lstat", &path))?;
-            let place = Place { from, from_name: &name, to, to_name: &name, path: &path };
+            let place = Place { from, from_name: &name, to, to_name: &name, path: &path, there };
             if entry::kind(&stat) == FileType::Directory {
                 self.directory(&place, &stat, depth + 1)?;
             } else if self.wanted(&path) {
@@ -261,8 +297,11 @@ impl Copier<'_> {
         {
             return Ok(());
         }
-        match entry::stat_if_any(place.to, place.to_name).map_err(error("lstat"))? {
-            Some(there) if entry::kind(&there) == FileType::Directory => {}
+        let (mut below, mut is_new) = (None, false);
+        match place.look().map_err(error("lstat"))? {
+            Some(there) if entry::kind(&there) == FileType::Directory => {
+                below = place.descend().map_err(error("mkdir"))?;
+            }
             Some(_) if !options.replace => {
                 let (from, path) = (place.path.to_owned(), place.path.to_owned());
                 return Err(FileError::InTheWay { from, path, expected: "a file" });
@@ -274,10 +313,16 @@ impl Copier<'_> {
                 let mode = Mode::from_raw_mode(0o700);
                 rustix::fs::mkdirat(place.to, place.to_name, mode)
                     .map_err(|errno| error("mkdir")(errno.into()))?;
+                is_new = true;
             }
         }
         let writer = entry::open_dir(place.to, place.to_name).map_err(error("open"))?;
-        self.children(reader.as_fd(), writer.as_fd(), place.path, depth)?;
+        let inside = match &below {
+            _ if is_new => There::Nothing,
+            Some(below) => There::Beside(below.as_fd()),
+            None => There::Perhaps,
+        };
+        self.children(reader.as_fd(), writer.as_fd(), inside, place.path, depth)?;
         self.directory_attributes(reader.as_fd(), writer.as_fd(), stat).map_err(error("copy"))
     }
 
@@ -297,8 +342,7 @@ impl Copier<'_> {
     /// Copies anything that is not a directory.
     fn other(&mut self, place: &Place<'_>, stat: &Stat) -> Result<(), FileError> {
         let error = |action| FileError::io(action, place.path);
-        let there = entry::stat_if_any(place.to, place.to_name).map_err(error("lstat"))?;
-        if let Some(there) = there {
+        if let Some(there) = place.look().map_err(error("lstat"))? {
             if entry::kind(&there) == FileType::Directory && !self.options.replace {
                 let (from, path) = (place.path.to_owned(), place.path.to_owned());
                 return Err(FileError::InTheWay { from, path, expected: "a directory" });
@@ -337,7 +381,10 @@ impl Copier<'_> {
         Ok(false)
     }
 
-    fn regular(&self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {
+    fn regular(&mut self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {
+        if self.stays(stat) && self.lend(place)? {
+            return Ok(());
+        }
         let reader = entry::open_file(place.from, place.from_name)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -356,6 +403,32 @@ impl Copier<'_> {
         let time = self.time(stat);
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
         Ok(rustix::fs::futimens(&writer, &times)?)
+    }
+
+    /// Returns true if a file may be linked: it has one name, and is to be as it is.
+    fn stays(&self, stat: &Stat) -> bool {
+        self.means == Means::Link
+            && stat.st_nlink == 1
+            && self.owner(stat) == Owner { uid: stat.st_uid, gid: stat.st_gid }
+            && self.mode(stat) == stat.st_mode & 0o7777
+            && self.time(stat) == entry::modified(stat)
+    }
+
+    /// Gives a file of the source its name in the target; returns false if it has to be copied.
+    fn lend(&mut self, place: &Place<'_>) -> std::io::Result<bool> {
+        let flags = AtFlags::empty();
+        match rustix::fs::linkat(place.from, place.from_name, place.to, place.to_name, flags) {
+            Ok(()) => {
+                self.linked = true;
+                Ok(true)
+            }
+            Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {
+                self.means = Means::Copy;
+                Ok(false)
+            }
+            Err(Errno::MLINK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn symlink(&self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {

@@ -10,10 +10,11 @@ use mount::{GuestPath, RootDir};
 use patterns::PatternList;
 use solver::{CacheMap, ContentKey, InputKey, Op, OpContext, OpError};
 
-use super::copy::{self, CopyOptions};
+use super::copy::{self, CopyOptions, Means};
 use super::make::{self, Attributes};
 use super::mode::ModeChange;
 use super::owner::{Name, owner};
+use super::target::Target;
 use super::{FileError, selection, unpack, wildcard};
 use crate::{OperationError, failure};
 
@@ -169,7 +170,10 @@ impl Run<'_> {
         let base = self.tree(self.operation.op.actions[*first].input);
         let info = LayerInfo::regular(self.description.clone());
         let layer = refs.new_layer(&base, info).await.map_err(failure)?;
-        let steps: Vec<Step> = chain.iter().map(|index| self.step(*index)).collect();
+        let only_copies = chain.iter().all(|index| copies(&self.operation.op.actions[*index]));
+        // What else there is may write over a file that is there, which must not be a client's.
+        let means = if only_copies { Means::Link } else { Means::Copy };
+        let steps: Vec<Step> = chain.iter().map(|index| self.step(*index, means)).collect();
         let layer = tasks::blocking("file operation", move || perform(layer, steps)).await;
         let layer: MutableRef = layer.map_err(failure)?.map_err(failure)?;
         let result = layer.commit().await.map_err(failure)?;
@@ -189,13 +193,13 @@ impl Run<'_> {
         }
     }
 
-    fn step(&self, index: usize) -> Step {
+    fn step(&self, index: usize, means: Means) -> Step {
         let action = self.operation.op.actions[index].clone();
         let view = |input| self.views.get(&input).cloned();
         let source = view(action.secondary_input);
         let users = action.needs().into_iter().skip(2).map(|input| (input, view(input)));
         let users = users.collect();
-        Step { action, source, users }
+        Step { action, source, users, means }
     }
 
     fn outputs(self) -> Result<Vec<ImmutableRef>, OpError> {
@@ -220,51 +224,74 @@ struct Step {
     action: FileAction,
     source: Option<TreeView>,
     users: Vec<(ActionInput, Option<TreeView>)>,
+    means: Means,
 }
 
-fn perform(layer: MutableRef, steps: Vec<Step>) -> Result<MutableRef, FileError> {
-    let open = |error: cache::CacheError| FileError::Invalid(error.to_string());
-    let target = layer.root().map_err(open)?;
-    for step in steps {
-        step.perform(&target)?;
+/// Returns true if an action copies and does nothing else.
+fn copies(action: &FileAction) -> bool {
+    matches!(&action.action, Action::Copy(copy) if !copy.attempt_unpack)
+}
+
+fn perform(mut layer: MutableRef, steps: Vec<Step>) -> Result<MutableRef, FileError> {
+    let mut target = Target::new(&layer);
+    let mut lenders = Vec::new();
+    for step in &steps {
+        lenders.extend(step.perform(&mut target)?);
+    }
+    drop(target);
+    for lender in lenders {
+        layer.borrowed_from(lender);
     }
     Ok(layer)
 }
 
 impl Step {
-    fn perform(&self, target: &RootDir) -> Result<(), FileError> {
+    /// Performs the action; returns the tree whose files were linked, if that was done.
+    fn perform(&self, target: &mut Target<'_>) -> Result<Option<&TreeView>, FileError> {
+        if let Action::Copy(copy) = &self.action.action {
+            return self.copy(target, copy);
+        }
+        let target = target.root()?;
         match &self.action.action {
-            Action::Copy(copy) => self.copy(target, copy),
+            Action::Copy(_) => {}
             Action::MakeFile(file) => {
                 let path = GuestPath::new(&file.path)?;
                 let attributes = self.attributes(target, file.owner.as_ref(), file.timestamp)?;
-                make::file(target, &path, file.mode, &file.data, attributes)
+                make::file(target, &path, file.mode, &file.data, attributes)?;
             }
             Action::MakeDir(directory) => {
                 let path = GuestPath::new(&directory.path)?;
                 let attributes =
                     self.attributes(target, directory.owner.as_ref(), directory.timestamp)?;
                 let parents = directory.make_parents;
-                make::directory(target, &path, directory.mode, parents, attributes)
+                make::directory(target, &path, directory.mode, parents, attributes)?;
             }
             Action::Remove(remove) => {
-                make::remove(target, &remove.path, remove.allow_not_found, remove.allow_wildcard)
+                make::remove(target, &remove.path, remove.allow_not_found, remove.allow_wildcard)?;
             }
             Action::Symlink(link) => {
                 let path = GuestPath::new(&link.path)?;
                 let attributes = self.attributes(target, link.owner.as_ref(), link.timestamp)?;
-                make::symlink(target, &path, &link.target, attributes)
+                make::symlink(target, &path, &link.target, attributes)?;
             }
         }
+        Ok(None)
     }
 
-    fn copy(&self, target: &RootDir, copy: &llb::CopyFiles) -> Result<(), FileError> {
+    fn copy(
+        &self,
+        target: &mut Target<'_>,
+        copy: &llb::CopyFiles,
+    ) -> Result<Option<&TreeView>, FileError> {
         let empty = || FileError::NotFound(copy.src.clone());
         let view = self.source.as_ref().ok_or_else(empty)?;
         let open = |error: cache::CacheError| FileError::Invalid(error.to_string());
         let source = view.root().map_err(open)?;
-        let owner = self.owner(target, copy.owner.as_ref())?;
-        let options = options(copy, owner)?;
+        let owner = self.owner(target.root()?, copy.owner.as_ref())?;
+        let mut options = options(copy, owner)?;
+        let loan = if self.means == Means::Link { view.lend() } else { None };
+        options.means = if loan.is_some() { Means::Link } else { Means::Copy };
+        let mut linked = false;
         let pattern = copy.allow_wildcard && wildcard::is_pattern(&copy.src);
         let paths = if pattern {
             wildcard::expand(&source, &copy.src)?
@@ -275,13 +302,14 @@ impl Step {
             return Err(empty());
         }
         for path in paths {
-            let unpacked = copy.attempt_unpack
-                && unpack::unpack(&source, &path, target, &GuestPath::new(&copy.dest)?, owner)?;
+            let (tree, dest) = (target.root()?, GuestPath::new(&copy.dest)?);
+            let unpacked =
+                copy.attempt_unpack && unpack::unpack(&source, &path, tree, &dest, owner)?;
             if !unpacked {
-                copy::copy(&source, &path, target, &copy.dest, &options)?;
+                linked |= copy::copy(&source, &path, target, &copy.dest, &options)?;
             }
         }
-        Ok(())
+        Ok(linked.then_some(view))
     }
 
     fn attributes(
@@ -351,5 +379,6 @@ pub(super) fn options(
         replace: copy.always_replace,
         include: patterns(&copy.include_patterns)?,
         exclude: patterns(&copy.exclude_patterns)?,
+        means: Means::default(),
     })
 }

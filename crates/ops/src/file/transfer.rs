@@ -68,8 +68,9 @@ fn copy_by_hand(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) 
     let mut to = std::fs::File::from(to.try_clone_to_owned()?);
     rustix::fs::seek(from.as_fd(), SeekFrom::Start(start))?;
     rustix::fs::seek(to.as_fd(), SeekFrom::Start(start))?;
-    let mut buffer = vec![0; 128 << 10];
     let mut left = end - start;
+    // No larger than the file: most are small.
+    let mut buffer = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(128 << 10)];
     while left > 0 {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let count = from.read(&mut buffer[..wanted])?;

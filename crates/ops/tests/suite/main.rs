@@ -4,6 +4,7 @@ mod containers;
 mod content;
 mod copies;
 mod layouts;
+mod lending;
 mod processes;
 mod repositories;
 mod server;
