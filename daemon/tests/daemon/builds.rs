@@ -62,7 +62,7 @@ async fn calls_may_come_in_any_order() {
     assert!(status.metadata().contains_key("buildkit-current-timestamp"));
     let build = client.solve("probe");
     let pong = pong.await.unwrap().unwrap();
-    assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (27, 88));
+    assert_eq!((pong.frontend_api_caps.len(), pong.llb_caps.len()), (24, 88));
     assert_eq!(pong.workers.len(), 1);
     let nothing = ReturnRequest { result: Some(Default::default()), error: None };
     client.bridge().r#return(about("probe", nothing)).await.unwrap();
@@ -136,12 +136,17 @@ async fn a_client_gives_back_one_thing_once() {
 }
 
 #[tokio::test]
-async fn containers_are_refused_clearly() {
+async fn a_container_that_makes_no_sense_is_refused_clearly() {
     let daemon = Start::default().on_unix().ready();
     let client = daemon.connect().await;
-    let refused = client.bridge().new_container(NewContainerRequest::default()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
-    assert!(refused.message().contains("containers"));
+    let unnamed = client.bridge().new_container(NewContainerRequest::default()).await.unwrap_err();
+    assert_eq!(unnamed.message(), "no buildid found in context");
+    let build = client.solve("box");
+    let rootless = about("box", NewContainerRequest::default());
+    let refused = client.bridge().new_container(rootless).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("one mount must be at `/`"), "{refused}");
+    build.abort();
 }
 
 #[tokio::test]
