@@ -386,7 +386,9 @@ mod tests {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
         header.set_size(0);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         builder.append_data(&mut header, "f", &b""[..]).unwrap();
         let (to, done) = run(&builder.into_inner().unwrap());
         assert!(done.unwrap());
