@@ -140,7 +140,7 @@ fn our_image_builds_what_the_daemon_builds() -> anyhow::Result<()> {
     )?;
     both.agree(
         "FROM base\nCOPY --from=other c.txt /c\nRUN cat /c\n",
-        &["--build-context", "{other}", "--build-context"]
+        ["--build-context", "{other}", "--build-context"]
             .into_iter()
             .chain([world.fill("base=docker-image://{busybox}").as_str()])
             .collect::<Vec<_>>()

@@ -107,9 +107,9 @@ fn entry(path: &str, entry: &Entry, times: bool) -> String {
 
 /// Returns the excerpt and the error at the end of what the client shows.
 pub(crate) fn failure(output: &str, registry: &str) -> String {
-    let lines = output.lines();
+    let mut lines = output.lines();
     let place = lines.clone().filter(|line| line.contains(" | "));
-    let error = lines.filter(|line| line.starts_with("ERROR: ")).last().unwrap_or_default();
+    let error = lines.rfind(|line| line.starts_with("ERROR: ")).unwrap_or_default();
     let error = error.replace(registry, "registry/");
     // What the client puts before it is the same for all.
     let error = error.trim_start_matches("ERROR: ").trim_start_matches("failed to build: ");

@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(read(&path).unwrap(), [entry(Table::Results, "key", Some("value"))]);
             let mut garbled = whole.clone();
             garbled[length] ^= 1;
-            fs::write(&path, [&whole, &garbled].concat()).unwrap();
+            fs::write(&path, [whole.as_slice(), &garbled].concat()).unwrap();
             assert_eq!(read(&path).unwrap().len(), 1, "byte {length}");
         }
         fs::write(&path, [0xff; 64]).unwrap();
