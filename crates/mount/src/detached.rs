@@ -150,12 +150,18 @@ impl OverlayUpper {
     /// does: such a layer never outlives the process that writes it unless it is complete.
     ///
     /// # Errors
-    /// Returns the error of `rmdir(2)`; no mark is no error.
+    /// Returns the error of `unlink(2)` or `rmdir(2)`; no mark is no error.
     pub fn admit_again(&self) -> Result<(), Errno> {
-        match rustix::fs::rmdir(self.work.join("work/incompat/volatile").as_path()) {
-            Err(error) if error != Errno::NOENT => Err(error),
-            _ => Ok(()),
+        // A directory with a file in it (`ovl_create_volatile_dirty` of the kernel).
+        let mark = self.work.join("work/incompat/volatile");
+        let file = rustix::fs::unlink(mark.join("dirty").as_path());
+        for removed in [file, rustix::fs::rmdir(mark.as_path())] {
+            match removed {
+                Err(error) if error != Errno::NOENT => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
