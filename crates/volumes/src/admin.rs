@@ -24,8 +24,10 @@ impl VolumeManager {
     pub async fn list(&self) -> Result<Vec<VolumeRecord>, VolumeError> {
         self.blocking("volumes.list", |store| {
             let mut records = Vec::new();
+            let mut synced = false;
             for key in store.keys()? {
-                match store.by_key(key).and_then(|volume| volume.map_or(Ok(None), |v| v.record())) {
+                let volume = store.by_key(key);
+                match volume.and_then(|volume| volume.map_or(Ok(None), |v| v.record(&mut synced))) {
                     Ok(record) => records.extend(record),
                     Err(error) => tracing::warn!(volume.id = %key,
                         error = &error as &dyn std::error::Error, "a volume cannot be listed"),
@@ -42,7 +44,9 @@ impl VolumeManager {
     /// [`VolumeError::Unknown`] if there is no such volume.
     pub async fn inspect(&self, key: VolumeKey) -> Result<VolumeRecord, VolumeError> {
         self.blocking("volumes.inspect", move |store| {
-            known(&store, key)?.record()?.ok_or_else(|| VolumeError::Unknown(key.to_string()))
+            known(&store, key)?
+                .record(&mut false)?
+                .ok_or_else(|| VolumeError::Unknown(key.to_string()))
         })
         .await
     }
@@ -219,8 +223,10 @@ impl VolumeManager {
 }
 
 impl Volume {
-    /// Returns what can be seen of the volume; none if it is gone.
-    pub(crate) fn record(&self) -> Result<Option<VolumeRecord>, VolumeError> {
+    /// Returns what can be seen of the volume; none if it is gone. What is measured here to be remembered is
+    /// written out before, unless `synced` says that all was: a file that is in memory only gets its blocks, more
+    /// or fewer than were set aside for it, when it is written out.
+    pub(crate) fn record(&self, synced: &mut bool) -> Result<Option<VolumeRecord>, VolumeError> {
         let Some(mut gate) = self.enter()? else { return Ok(None) };
         gate.settle_accounts()?;
         let mut orphans = Vec::new();
@@ -234,6 +240,11 @@ impl Volume {
         let begun = (idle && known.is_none()).then(|| Measured::begin(&self.paths));
         drop(gate);
         tidying.start();
+        if begun.is_some() && !std::mem::replace(synced, true) {
+            let layers = self.paths.layers();
+            let written = std::fs::File::open(layers.as_path()).map(rustix::fs::syncfs);
+            tracing::debug!(volume.id = %self.key, ?written, "written out, to be measured");
+        }
         let space = known.map_or_else(|| self.measure(begun), Ok)?;
         Ok(Some(VolumeRecord { space, ..record }))
     }

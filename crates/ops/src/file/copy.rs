@@ -5,7 +5,8 @@
 //! leads outside.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::collections::hash_map::Entry;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -73,7 +74,7 @@ pub(crate) fn copy(
     let stat = source.symlink_stat(&from).map_err(FileError::io("lstat", &from))?;
     let is_directory = entry::kind(&stat) == FileType::Directory;
     let means = options.means;
-    let mut copier = Copier { options, links: HashMap::new(), means, linked: false };
+    let mut copier = Copier { options, links: HashMap::new(), top: None, means, linked: false };
     let to_path = GuestPath::new(to)?;
     let tree = target.root()?;
     copier.make_parents(tree, to, &to_path)?;
@@ -111,8 +112,11 @@ pub(crate) fn resolve(tree: &RootDir, path: &GuestPath) -> Result<GuestPath, Fil
 
 struct Copier<'a> {
     options: &'a CopyOptions,
-    /// Where the first copy of a file with several links is, by its inode in the source.
-    links: HashMap<(u64, u64), (OwnedFd, OsString)>,
+    /// Where the first copy of a file with several links is below `top`, by its inode in the source. A path and
+    /// no descriptor: a client's files have several links once they were lent, all of them.
+    links: HashMap<(u64, u64), String>,
+    /// The directory that a directory is copied to.
+    top: Option<OwnedFd>,
     /// As in the options, until the kernel says that the trees are not on one file system.
     means: Means,
     linked: bool,
@@ -200,6 +204,7 @@ impl Copier<'_> {
             Some(below) => There::Beside(below.as_fd()),
             None => There::Perhaps,
         };
+        self.top = Some(writer.try_clone().map_err(FileError::io("open", to))?);
         self.children(reader.as_fd(), writer.as_fd(), there, "", 0)?;
         // A directory copied as such keeps its attributes; one whose content is merged into a
         // directory that was just made for it does not, as in BuildKit.
@@ -370,15 +375,21 @@ impl Copier<'_> {
 
     /// Links to the copy already made of the same inode, if there is one.
     fn link(&mut self, place: &Place<'_>, stat: &Stat) -> std::io::Result<bool> {
-        let inode = (stat.st_dev, stat.st_ino);
-        if let Some((directory, name)) = self.links.get(&inode) {
-            let flags = AtFlags::empty();
-            rustix::fs::linkat(directory, name, place.to, place.to_name, flags)?;
-            return Ok(true);
+        // What is copied alone has nothing to be linked to.
+        let Some(top) = &self.top else { return Ok(false) };
+        let first = match self.links.entry((stat.st_dev, stat.st_ino)) {
+            Entry::Occupied(first) => first.into_mut(),
+            Entry::Vacant(vacant) => {
+                vacant.insert(place.path.to_owned());
+                return Ok(false);
+            }
+        };
+        match link_below(top.try_clone()?, first, place) {
+            Ok(()) => Ok(true),
+            // A name that is no text is not found by it: such a file is copied.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
-        let first = (place.to.try_clone_to_owned()?, place.to_name.to_owned());
-        self.links.insert(inode, first);
-        Ok(false)
     }
 
     fn regular(&mut self, place: &Place<'_>, stat: &Stat) -> std::io::Result<()> {
@@ -491,6 +502,16 @@ impl Copier<'_> {
     fn time(&self, stat: &Stat) -> rustix::fs::Timespec {
         self.options.timestamp.map_or_else(|| entry::modified(stat), entry::timespec)
     }
+}
+
+/// Gives what is at `first` below a directory another name.
+fn link_below(mut directory: OwnedFd, first: &str, place: &Place<'_>) -> std::io::Result<()> {
+    let (parents, name) = first.rsplit_once('/').unwrap_or(("", first));
+    for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
+        directory = entry::open_dir(directory.as_fd(), OsStr::new(parent))?;
+    }
+    let flags = AtFlags::empty();
+    Ok(rustix::fs::linkat(&directory, name, place.to, place.to_name, flags)?)
 }
 
 fn join(path: &str, name: &OsStr) -> String {
