@@ -116,8 +116,7 @@ impl FileLock {
     /// [`LockError::System`] if the file cannot be opened.
     pub fn is_held(path: &Path) -> Result<bool, LockError> {
         let Some(file) = open_to_look(path)? else { return Ok(false) };
-        // The trial lock goes with `file`, at the end of this function.
-        try_lock(&file, Mode::Exclusive).map(|free| !free).map_err(system("look at", path))
+        Ok(!is_free(&file, path)?)
     }
 
     /// Returns who holds the lock at `path`; none if nobody does, or nobody who gave a name.
@@ -126,8 +125,7 @@ impl FileLock {
     /// [`LockError::System`] if the file cannot be opened.
     pub fn holder_of(path: &Path) -> Result<Option<Holder>, LockError> {
         let Some(file) = open_to_look(path)? else { return Ok(None) };
-        let free = try_lock(&file, Mode::Exclusive).map_err(system("look at", path))?;
-        Ok(if free { None } else { Holder::read(&file) })
+        Ok(if is_free(&file, path)? { None } else { Holder::read(&file) })
     }
 
     /// Returns how the lock is held.
@@ -259,6 +257,17 @@ fn open_to_look(path: &Path) -> Result<Option<File>, LockError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(system("open", path)(error)),
     }
+}
+
+/// Returns true if nobody holds the lock, by holding it for a moment.
+fn is_free(file: &File, path: &Path) -> Result<bool, LockError> {
+    if !try_lock(file, Mode::Exclusive).map_err(system("look at", path))? {
+        return Ok(false);
+    }
+    moment();
+    // Not left to the closing of the file: a process that is being started just now has it open too,
+    // and would hold the lock on until its program begins.
+    FileExt::unlock(file).map(|()| true).map_err(system("let go of", path))
 }
 
 // The standard library has methods of the same names that would be picked silently, with another

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use filelock::{Cancel, FileLock, Holder, Label, LockError, Mode};
@@ -97,6 +98,28 @@ fn a_refusal_names_the_process_build_and_step_that_hold() {
     second.let_go();
     assert!(!FileLock::is_held(&path).unwrap());
     assert_eq!(FileLock::holder_of(&path).unwrap(), None);
+}
+
+#[test]
+fn a_look_holds_nothing_although_processes_are_started_meanwhile() {
+    let (_directory, path) = place();
+    drop(FileLock::try_acquire(&path, Mode::Exclusive, None).unwrap());
+    let starting = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..500 {
+                #[expect(clippy::disallowed_methods, reason = "a start has our files open")]
+                let started = Command::new("/bin/true").status();
+                assert!(started.unwrap().success());
+            }
+            starting.store(false, Ordering::Release);
+        });
+        while starting.load(Ordering::Acquire) {
+            assert!(!FileLock::is_held(&path).unwrap(), "nobody holds it");
+            assert_eq!(FileLock::holder_of(&path).unwrap(), None);
+            drop(FileLock::try_acquire(&path, Mode::Exclusive, None).unwrap());
+        }
+    });
 }
 
 #[test]
