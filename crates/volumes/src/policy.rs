@@ -110,7 +110,8 @@ pub struct Policy {
     /// What a step that is built without cache finds.
     pub no_cache: NoCache,
     /// The most disk the volume may take: a layer that would take it above is not published, and a
-    /// volume above is collected first.
+    /// volume above is collected first. A quota makes the volume versioned, so that there is a layer to
+    /// refuse.
     pub quota: Quota,
     /// A volume that takes no more bytes than this is not collected to make space.
     pub floor: u64,
@@ -145,10 +146,11 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns true if some outcome of a step would throw its writes away, so that they cannot go
-    /// into the head's own tree.
+    /// Returns true if something would throw a step's writes away, be it how the step ends or how much
+    /// it wrote, so that they cannot go into the head's own tree.
     pub fn may_discard(&self) -> bool {
-        self.on_failure == Salvage::Discard || self.on_interrupt == Some(Salvage::Discard)
+        let by_outcome = [Some(self.on_failure), self.on_interrupt];
+        by_outcome.contains(&Some(Salvage::Discard)) || self.quota != Quota::default()
     }
 
     /// Returns what becomes of what a step wrote into a layer of its own.
@@ -350,6 +352,21 @@ mod tests {
             (&discard, Killed, Shared, Discard),
         ] {
             assert_eq!(policy.salvage(outcome, sharing), salvage, "{outcome:?} {sharing:?}");
+        }
+    }
+
+    #[test]
+    fn writes_go_straight_into_the_head_only_if_nothing_may_throw_them_away() {
+        let policy = Policy::default();
+        assert!(!policy.may_discard());
+        let limited = |quota| Policy { quota, ..Policy::default() };
+        for cautious in [
+            Policy { on_failure: Salvage::Discard, ..Policy::default() },
+            Policy { on_interrupt: Some(Salvage::Discard), ..Policy::default() },
+            limited(Quota { bytes: Some(1), inodes: None }),
+            limited(Quota { bytes: None, inodes: Some(1) }),
+        ] {
+            assert!(cautious.may_discard(), "{cautious:?}");
         }
     }
 
