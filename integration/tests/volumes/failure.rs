@@ -1,5 +1,6 @@
 //! Steps that fail, are killed or cut off: what of their writes stays, and that nobody is held up.
 
+use integration::SmallMemory;
 use integration::house::{GOT, House, at_c};
 use rustix::process::Signal;
 
@@ -59,6 +60,23 @@ fn what_a_step_wrote_that_was_killed_from_outside_is_gone() -> anyhow::Result<()
         let step = house.hold(sharing, &mount, ["touch /c/bad", "true"])?;
         house.kill_step_at(sharing)?;
         step.fail()?.assert_shows("exit code: 137");
+        assert_eq!(house.run(&at_c(sharing, READONLY), "ls /c")?, ["good"], "{sharing}");
+        assert_eq!(house.run(&mount, "ls /c && touch /c/more")?, ["good"], "{sharing}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_step_wrote_that_ran_out_of_memory_is_gone() -> anyhow::Result<()> {
+    let Some(small) = SmallMemory::of(32 << 20)? else { return Ok(()) };
+    let house = House::start("")?;
+    let hog = "touch /c/bad && dd if=/dev/zero of=/dev/null bs=200M count=1";
+    for sharing in ["private", "locked"] {
+        house.run(&at_c(sharing, ",sharing=private"), "touch /c/good")?;
+        let mount = at_c(sharing, &format!(",sharing={sharing}"));
+        let group = format!("--cgroup-parent={}", small.name());
+        let step = house.begin_with(&mount, hog, |build| build.arg(&group))?;
+        step.fail()?.assert_shows("cannot allocate memory: exit code: 137");
         assert_eq!(house.run(&at_c(sharing, READONLY), "ls /c")?, ["good"], "{sharing}");
         assert_eq!(house.run(&mount, "ls /c && touch /c/more")?, ["good"], "{sharing}");
     }

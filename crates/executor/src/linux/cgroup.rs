@@ -1,8 +1,8 @@
 //! Control groups, of either version, as far as the machine has them.
 //!
 //! Version 2 gives a container a group always: it is cheap to be born in, and killed as a whole.
-//! Version 1 is used only for controllers that somebody asked for, because moving a process there
-//! costs more than a short step.
+//! Version 1 is used only for controllers that somebody asked for, by a limit or by having made the
+//! parent in the controller's tree, because moving a process there costs more than a short step.
 
 use std::fs;
 use std::io;
@@ -68,15 +68,11 @@ impl CgroupTrees {
         id: &ContainerId,
         resources: &Resources,
     ) -> Option<CgroupPlan> {
-        let place = |root: &Path| {
-            let mut path = root.to_path_buf();
-            path.extend(
-                Path::new(parent.unwrap_or_default())
-                    .components()
-                    .filter(|component| matches!(component, Component::Normal(_))),
-            );
-            path.join(family).join(id.as_str())
-        };
+        let parent = Path::new(parent.unwrap_or_default());
+        let parent = parent.components().filter(|part| matches!(part, Component::Normal(_)));
+        let parent: PathBuf = parent.collect();
+        let place = |root: &Path| root.join(&parent).join(family).join(id.as_str());
+        let has_parent = |root: &Path| parent != Path::new("") && root.join(&parent).is_dir();
         let host = |path: PathBuf| HostPath::new(path).ok();
         let mut plan = CgroupPlan::default();
         if let Some(root) = &self.unified {
@@ -89,7 +85,8 @@ impl CgroupTrees {
         }
         for (controller, root) in &self.legacy {
             let settings = legacy_settings(controller, resources);
-            if let (false, Some(directory)) = (settings.is_empty(), host(place(root))) {
+            let asked = !settings.is_empty() || has_parent(root);
+            if let (true, Some(directory)) = (asked, host(place(root))) {
                 plan.legacy.push(LegacyGroup {
                     controller: controller.clone(),
                     directory,
@@ -360,6 +357,22 @@ mod tests {
         assert_eq!(group.directory.to_string(), "/sys/fs/cgroup/memory/a/b/larder-1/one");
         assert_eq!(group.settings, [("memory.limit_in_bytes".to_owned(), "1048576".to_owned())]);
         assert_eq!(plan("", &limits), None);
+    }
+
+    #[test]
+    fn a_parent_with_limits_of_its_own_holds_its_children() {
+        let tree = tempfile::tempdir().unwrap();
+        let place = tree.path().display();
+        let mounts = format!(
+            "{HYBRID}\n34 30 0:30 / {place}/memory rw - cgroup cgroup rw,memory\n\
+             35 30 0:31 / {place}/cpu rw - cgroup cgroup rw,cpu"
+        );
+        fs::create_dir_all(tree.path().join("memory/a/b")).unwrap();
+        fs::create_dir_all(tree.path().join("cpu/a")).unwrap();
+        let plan = plan(&mounts, &Resources::default()).unwrap();
+        let [group] = plan.legacy.as_slice() else { panic!("{plan:?}") };
+        assert_eq!(group.directory.to_string(), format!("{place}/memory/a/b/larder-1/one"));
+        assert!(group.settings.is_empty());
     }
 
     #[test]
