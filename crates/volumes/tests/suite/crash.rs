@@ -74,9 +74,10 @@ const DEEDS: [Deed; 9] = [
     Deed::Fork,
 ];
 
-/// Snapshots are for roots on btrfs.
+/// Snapshots are for roots on btrfs, and shared blocks for those on xfs.
 fn settings(deed: Deed, root: &Path) -> VolumeSettings {
-    let driver = world::is_on_btrfs(root).then_some(Driver::Subvolume);
+    let snapshots = world::is_on_btrfs(root).then_some(Driver::Subvolume);
+    let driver = snapshots.or(world::is_on_xfs(root).then_some(Driver::Reflink));
     let versions = if deed == Deed::Settle { 1 } else { 3 };
     let merge = if deed == Deed::Beside { Merge::LastWriter } else { Merge::Union };
     let (merge, versions) = (Some(merge), Some(versions));
@@ -315,6 +316,20 @@ async fn a_full_or_dying_disk_leaves_the_old_snapshot_or_the_new() {
 async fn a_process_killed_at_any_step_leaves_the_old_snapshot_or_the_new() {
     let Some(btrfs) = Mounted::new("btrfs") else { return };
     kill_at_any_step(&btrfs.path, &[&DEEDS[..], &[Deed::Beside]].concat()).await;
+}
+
+#[tokio::test]
+async fn a_full_or_dying_disk_leaves_the_old_version_or_the_new_where_blocks_are_shared() {
+    let Some(xfs) = Mounted::new("xfs") else { return };
+    let deeds = [&DEEDS[..], &[Deed::Beside]].concat();
+    try_all(Fate::Full, &xfs.path, &deeds).await;
+    try_all(Fate::Dead, &xfs.path, &deeds).await;
+}
+
+#[tokio::test]
+async fn a_process_killed_at_any_step_leaves_the_old_version_or_the_new_where_blocks_are_shared() {
+    let Some(xfs) = Mounted::new("xfs") else { return };
+    kill_at_any_step(&xfs.path, &[&DEEDS[..], &[Deed::Beside]].concat()).await;
 }
 
 async fn kill_at_any_step(place: &Path, deeds: &[Deed]) {

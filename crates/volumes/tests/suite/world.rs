@@ -175,7 +175,16 @@ pub async fn open(root: PathBuf, mut settings: VolumeSettings) -> VolumeManager 
 }
 
 pub fn is_on_btrfs(path: &std::path::Path) -> bool {
-    u64::try_from(rustix::fs::statfs(path).unwrap().f_type) == Ok(0x9123_683E)
+    is_on(path, 0x9123_683E)
+}
+
+pub fn is_on_xfs(path: &std::path::Path) -> bool {
+    is_on(path, 0x5846_5342)
+}
+
+/// The number is the one of `statfs(2)`.
+fn is_on(path: &std::path::Path, file_system: u64) -> bool {
+    u64::try_from(rustix::fs::statfs(path).unwrap().f_type) == Ok(file_system)
 }
 
 pub fn name(id: &str) -> VolumeName {
