@@ -108,7 +108,7 @@ mod tests {
     use cache::{CacheIndex, ImmutableRef, MetaStore, Refs};
     use content::DiskStore;
     use futures::FutureExt as _;
-    use llb::{ContentCache, Mount, MountKind, NetMode, SecurityMode};
+    use llb::{Mount, NetMode, SecurityMode};
     use mount::HostPath;
     use parking_lot::Mutex;
     use progress::Feed;
@@ -233,16 +233,7 @@ mod tests {
     }
 
     fn named(hostname: &str) -> ContainerRequest {
-        let mount = Mount {
-            dest: "/".to_owned(),
-            input: None,
-            selector: String::new(),
-            output: None,
-            readonly: false,
-            kind: MountKind::Bind,
-            content_cache: ContentCache::Default,
-        };
-        let mounts = vec![ContainerMount { mount, reference: RefHandle::default() }];
+        let mounts = vec![ContainerMount { mount: Mount::root(), reference: RefHandle::default() }];
         ContainerRequest { mounts, hostname: hostname.to_owned(), ..ContainerRequest::default() }
     }
 

@@ -84,6 +84,25 @@ impl Mount {
     /// The destination of the mount that is the process' root.
     pub const ROOT: &'static str = "/";
 
+    /// Returns a mount that shows an empty tree, or what needs none, at `dest`: to be written, and without
+    /// an output.
+    pub fn new(dest: impl Into<String>, kind: MountKind) -> Self {
+        Self {
+            dest: dest.into(),
+            input: None,
+            selector: String::new(),
+            output: None,
+            readonly: false,
+            kind,
+            content_cache: ContentCache::Default,
+        }
+    }
+
+    /// Returns the mount that is the process' root.
+    pub fn root() -> Self {
+        Self::new(Self::ROOT, MountKind::Bind)
+    }
+
     /// Returns whether this is the process' root.
     pub fn is_root(&self) -> bool {
         self.dest == Self::ROOT

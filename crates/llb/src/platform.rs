@@ -60,6 +60,19 @@ fn canonical<'a>(architecture: &'a str, variant: &'a str) -> (&'a str, &'a str) 
     }
 }
 
+/// A platform as images have it.
+impl From<&oci::Platform> for Platform {
+    fn from(platform: &oci::Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            os_version: platform.os_version.clone(),
+            os_features: platform.os_features.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;

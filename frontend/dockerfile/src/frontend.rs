@@ -18,9 +18,7 @@ use crate::context::{DockerfileSource, IgnorePatterns, read_dockerfile};
 use crate::error::Problem;
 use crate::instruction::{Stages, read_stages};
 use crate::lint::{LintConfig, LintWarning, Linter};
-use crate::lower::{
-    LowerError, Lowered, Request, StageError, default_platform, graph_platform, lower,
-};
+use crate::lower::{LowerError, Lowered, Request, StageError, default_platform, lower};
 use crate::options::Options;
 use crate::subrequest;
 use crate::syntax::{Document, Lines, check_directive, detect_syntax, parse};
@@ -82,7 +80,7 @@ impl<'a> Build<'a> {
         let native = native_platforms(bridge);
         let options = Options::read(&request.options, &native[0])
             .map_err(|error| Problem::from(LowerError::from(error)).into_build_error(None))?;
-        let platform = graph_platform(&native[0]);
+        let platform = llb::Platform::from(&native[0]);
         let source = read_dockerfile(bridge, &options, &request.inputs, &platform).await?;
         let text = String::from_utf8_lossy(&source.excerpt.data).into_owned();
         let build = Self { bridge, request, options, native, source, text };
@@ -148,7 +146,7 @@ impl<'a> Build<'a> {
 
     /// Returns the patterns of files that the client does not send.
     pub(crate) fn ignore_patterns(&self) -> IgnorePatterns<'_> {
-        let native = graph_platform(&self.native[0]);
+        let native = llb::Platform::from(&self.native[0]);
         IgnorePatterns::new(self.bridge, &self.options, &self.source, native)
     }
 
@@ -297,7 +295,7 @@ impl<'a> Build<'a> {
 pub(crate) fn marshal(lowered: &Lowered) -> Result<Definition, Problem> {
     lowered
         .state
-        .marshal(&graph_platform(&lowered.platform))
+        .marshal(&llb::Platform::from(&lowered.platform))
         .map_err(|error| LowerError::Graph(error.to_string()).into())
 }
 

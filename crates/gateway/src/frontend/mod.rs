@@ -14,7 +14,7 @@ use bridge::{
     Bridge, BuildError, ContainerMount, ContainerRequest, Detail, Frontend, FrontendRequest,
     FrontendResult, Kind,
 };
-use llb::{ContentCache, Mount, MountKind, NetMode};
+use llb::{Mount, NetMode};
 use oci::Reference;
 
 use self::source::FrontendImage;
@@ -95,18 +95,9 @@ impl Frontend for ContainerFrontend {
 
 /// Returns the container of a frontend. What it writes is gone with it.
 fn container(image: &FrontendImage) -> ContainerRequest {
-    let mount = Mount {
-        dest: Mount::ROOT.to_owned(),
-        input: None,
-        selector: String::new(),
-        output: None,
-        readonly: false,
-        kind: MountKind::Bind,
-        content_cache: ContentCache::Default,
-    };
     let alone = image.config.labels.get(NO_NETWORK).is_some_and(|value| is_true(value));
     ContainerRequest {
-        mounts: vec![ContainerMount { mount, reference: image.reference.clone() }],
+        mounts: vec![ContainerMount { mount: Mount::root(), reference: image.reference.clone() }],
         files: vec![(METADATA.to_owned(), image.definition.to_bytes())],
         network: if alone { NetMode::None } else { NetMode::Sandbox },
         ..ContainerRequest::default()

@@ -108,8 +108,7 @@ impl<'a> Search<'a> {
         let known = found.identifier.strip_prefix(IMAGE).unwrap_or(&found.identifier);
         let pinned = reference(known)?.with_digest(found.digest);
         let options = ImageOptions { record_type: RecordType::Frontend, ..ImageOptions::default() };
-        let shown =
-            OpOptions { platform: Some(graph_platform(&self.platform)), ..OpOptions::default() };
+        let shown = OpOptions { platform: Some((&self.platform).into()), ..OpOptions::default() };
         let state = State::image(&pinned.to_string(), options, shown);
         self.tree(state, read(&found.config)?).await
     }
@@ -141,7 +140,7 @@ impl<'a> Search<'a> {
         let options =
             OciLayoutOptions { session, store: store.to_owned(), ..OciLayoutOptions::default() };
         let shown = OpOptions {
-            platform: Some(graph_platform(&self.platform)),
+            platform: Some((&self.platform).into()),
             ..OpOptions::named(format!("[context {key}] OCI load from client"))
         };
         self.tree(State::oci_layout(&shown_name, options, shown), read(&found.config)?).await
@@ -169,7 +168,7 @@ impl<'a> Search<'a> {
     }
 
     async fn tree(&self, state: State, config: RunConfig) -> Result<FrontendImage, BuildError> {
-        let definition = state.marshal(&graph_platform(&self.platform));
+        let definition = state.marshal(&(&self.platform).into());
         let definition =
             definition.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
         let request =
@@ -217,14 +216,4 @@ fn read(config: &Bytes) -> Result<RunConfig, BuildError> {
         BuildError::from_error(Kind::User, error).context("malformed image config")
     })?;
     Ok(image.config)
-}
-
-fn graph_platform(platform: &Platform) -> llb::Platform {
-    llb::Platform {
-        architecture: platform.architecture.clone(),
-        os: platform.os.clone(),
-        variant: platform.variant.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: platform.os_features.clone(),
-    }
 }

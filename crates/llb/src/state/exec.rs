@@ -215,21 +215,9 @@ fn mount(tree: &RunMount, inputs: &mut Vec<Output>, next: &mut u32) -> Mount {
     }
 }
 
-fn unlinked(dest: String, kind: MountKind) -> Mount {
-    Mount {
-        dest,
-        input: None,
-        selector: String::new(),
-        output: None,
-        readonly: false,
-        kind,
-        content_cache: ContentCache::Default,
-    }
-}
-
 fn secret_mount(secret: &RunSecret) -> Option<Mount> {
     let dest = secret.dest.clone()?;
-    Some(unlinked(dest, MountKind::Secret(secret.secret.clone())))
+    Some(Mount::new(dest, MountKind::Secret(secret.secret.clone())))
 }
 
 fn secret_env(secret: RunSecret) -> Option<SecretEnv> {
@@ -245,7 +233,7 @@ fn ssh_mount(index: usize, ssh: &RunSsh, env: &mut Vec<String>) -> Mount {
     if index == 0 && !env.iter().any(known) {
         env.push(format!("{SSH_AUTH_SOCK}={dest}"));
     }
-    unlinked(dest, MountKind::Ssh(ssh.agent.clone()))
+    Mount::new(dest, MountKind::Ssh(ssh.agent.clone()))
 }
 
 /// The capabilities that a client declares for a process.

@@ -107,13 +107,10 @@ mod tests {
 
     fn op() -> ExecOp {
         let bind = |dest: &str, input, output, readonly| Mount {
-            dest: dest.to_owned(),
             input: Some(input),
-            selector: String::new(),
             output,
             readonly,
-            kind: MountKind::Bind,
-            content_cache: ContentCache::Default,
+            ..Mount::new(dest, MountKind::Bind)
         };
         ExecOp {
             args: vec!["make".to_owned()],

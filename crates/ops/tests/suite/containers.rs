@@ -12,8 +12,8 @@ use cache::ImmutableRef;
 use executor::{ExitStatus, FakeExecutor, FakeProcess, GuestMount, Network, ProcessSpec, Security};
 use futures::FutureExt as _;
 use llb::{
-    CacheMount, CacheSharing, ContentCache, ExtraHost, Mount, MountKind, NetMode, SecretEnv,
-    SecretMount, SshMount,
+    CacheMount, CacheSharing, ExtraHost, Mount, MountKind, NetMode, SecretEnv, SecretMount,
+    SshMount,
 };
 use mount::RootDir;
 use oci::Platform;
@@ -44,16 +44,7 @@ fn obedient() -> FakeExecutor {
 }
 
 fn at(dest: &str, kind: MountKind) -> ContainerMount {
-    let mount = Mount {
-        dest: dest.to_owned(),
-        input: None,
-        selector: String::new(),
-        output: None,
-        readonly: false,
-        kind,
-        content_cache: ContentCache::Default,
-    };
-    ContainerMount { mount, reference: RefHandle::default() }
+    ContainerMount { mount: Mount::new(dest, kind), reference: RefHandle::default() }
 }
 
 /// Returns a container of these mounts, the first of which is the root; all show `tree`.

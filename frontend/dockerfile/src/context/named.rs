@@ -12,7 +12,7 @@ use oci::{ImageConfig, Platform, Reference};
 use super::main::{git_state, read_ignore_file, session};
 use super::parse_ignore_file;
 use crate::error::Problem;
-use crate::lower::{ContextError, LowerError, NamedDirectory, Start, graph_platform, read_image};
+use crate::lower::{ContextError, LowerError, NamedDirectory, Start, read_image};
 use crate::options::Options;
 
 /// The named contexts of a build.
@@ -142,7 +142,7 @@ impl NamedContexts<'_> {
             ..ImageOptions::default()
         };
         let shown = OpOptions {
-            platform: Some(graph_platform(&context.platform)),
+            platform: Some((&context.platform).into()),
             ..OpOptions::named(format!("[context {}] {path}", context.key))
         };
         let start = Start::Tree(State::image(&reference, options, shown));
@@ -180,7 +180,7 @@ impl NamedContexts<'_> {
         let layout =
             OciLayoutOptions { session, store: store.to_owned(), ..OciLayoutOptions::default() };
         let shown = OpOptions {
-            platform: Some(graph_platform(&context.platform)),
+            platform: Some((&context.platform).into()),
             ..OpOptions::named(format!("[context {}] OCI load from client", context.key))
         };
         let start = Start::Tree(State::oci_layout(&reference, layout, shown));
@@ -191,7 +191,7 @@ impl NamedContexts<'_> {
         let key = &context.key;
         let hint = format!("context:{key}-.dockerignore");
         let name = format!("[context {key}] load .dockerignore");
-        let native = graph_platform(self.target);
+        let native = llb::Platform::from(self.target);
         let ignore =
             read_ignore_file(self.bridge, self.options, &native, (local, hint, name), true).await?;
         let text = ignore.map(|data| String::from_utf8_lossy(&data).into_owned());

@@ -9,7 +9,7 @@ use oci::Time;
 
 use super::arguments::GlobalArguments;
 use super::stages::SCRATCH;
-use super::{EpochError, LowerError, Request, graph_platform};
+use super::{EpochError, LowerError, Request};
 use crate::context::{MainContext, NamedContexts, git_state, solve};
 use crate::error::Problem;
 use crate::expand::{Environment, Lexer, Variables};
@@ -219,7 +219,7 @@ fn shown() -> OpOptions {
 }
 
 async fn time_of(request: &Request<'_>, source: &Source) -> Result<Option<Time>, BuildError> {
-    let native = request.native.first().map(graph_platform).unwrap_or_default();
+    let native = request.native.first().map(llb::Platform::from).unwrap_or_default();
     let bridge = request.bridge;
     let (Source::Git(state) | Source::Web(state, _)) = source;
     let (_, handle) = solve(bridge, state, &native, false).await?;

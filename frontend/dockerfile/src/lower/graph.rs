@@ -47,7 +47,7 @@ impl Builder<'_> {
     }
 
     fn start(&self, index: usize, stage: &PlannedStage) -> State {
-        let platform = graph_platform(&stage.platform);
+        let platform = llb::Platform::from(&stage.platform);
         match &stage.start {
             Start::Scratch => State::scratch().with_platform(platform),
             Start::Stage(parent) => self.done.get(parent).cloned().unwrap_or_default(),
@@ -58,7 +58,7 @@ impl Builder<'_> {
             }
             Start::Image { reference, platform, name, command } => {
                 let options = OpOptions {
-                    platform: Some(graph_platform(platform)),
+                    platform: Some(platform.into()),
                     description: command_description(command),
                     sources: self.location(stage.lines),
                     ..OpOptions::named(name)
@@ -105,7 +105,7 @@ impl Builder<'_> {
             run.mounts.push(RunMount { source, ..mounted.mount.clone() });
         }
         let options = OpOptions {
-            platform: Some(graph_platform(platform)),
+            platform: Some(platform.into()),
             description: command_description(&running.command),
             linux_resources: running.resources.clone(),
             ..self.step_options(step)
@@ -181,17 +181,6 @@ fn named_directory(directory: &NamedDirectory, follow_paths: Vec<String>) -> Sta
 
 fn command_description(command: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("com.docker.dockerfile.v1.command".to_owned(), command.to_owned())])
-}
-
-/// Returns a platform as the graph has it.
-pub(crate) fn graph_platform(platform: &Platform) -> llb::Platform {
-    llb::Platform {
-        architecture: platform.architecture.clone(),
-        os: platform.os.clone(),
-        variant: platform.variant.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: platform.os_features.clone(),
-    }
 }
 
 /// Returns the stages that a stage's plan needs before it.

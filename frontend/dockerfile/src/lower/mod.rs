@@ -43,7 +43,6 @@ pub use error::{
     StageError,
 };
 pub(crate) use evaluate::StageOutline;
-pub(crate) use graph::graph_platform;
 pub(crate) use plan::{NamedDirectory, Start};
 
 /// Arguments that speak to the frontend: commands do not see them.
