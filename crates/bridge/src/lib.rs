@@ -11,6 +11,8 @@ mod frontend;
 mod making;
 mod metadata;
 mod sources;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use container::{
     Container, ContainerMount, ContainerProcess, ContainerRequest, Containers, Process,

@@ -1,25 +1,21 @@
-//! A build and its containers in memory. The process of a container is a function that talks over the
-//! streams that it was given.
+//! A build in memory whose containers are functions: the process of a container talks over the streams that it
+//! was given.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bridge::testing::{MemoryBuild, Said};
 use bridge::{
-    Bridge, BuildError, Container, ContainerProcess, ContainerRequest, Containers, FileRange,
-    FileStat, Frontend as _, FrontendRequest, FrontendResult, Kind, Process, ProcessStreams,
-    RefHandle, ResolvedImage, Results, SolveRequest, SolvedRef, SourceMeta, SourceMetaRequest,
-    Warning, WorkerInfo,
+    BuildError, Container, ContainerProcess, ContainerRequest, Containers, FileRange, FileStat,
+    Frontend as _, FrontendRequest, FrontendResult, Process, ProcessStreams,
 };
 use bytes::Bytes;
-use digests::Digest;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use gateway::ContainerFrontend;
 use hyper_util::rt::TokioIo;
 use llb::Definition;
-use oci::Platform;
 use proto::gateway::llb_bridge_client::LlbBridgeClient;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,30 +34,33 @@ pub(crate) struct Talk {
 /// What a frontend's process does; it ends with this status.
 pub(crate) type Script = Arc<dyn Fn(Talk) -> BoxFuture<'static, u32> + Send + Sync>;
 
-/// A build in memory.
+/// A build in memory, and where its containers are.
+#[derive(Debug)]
+pub(crate) struct Build {
+    bridge: Arc<MemoryBuild>,
+    machine: Machine,
+}
+
+/// What runs the processes of containers.
 #[derive(Clone)]
-pub(crate) struct Build(Arc<Inner>);
+struct Machine(Arc<Inner>);
 
 struct Inner {
-    /// Image configurations by name.
-    images: BTreeMap<String, String>,
     script: Script,
     seen: Mutex<Seen>,
 }
 
-/// What the build was asked.
+/// What was asked of the containers.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
-    pub(crate) resolved: Vec<SourceMetaRequest>,
-    pub(crate) solved: Vec<SolveRequest>,
     pub(crate) containers: Vec<ContainerRequest>,
     pub(crate) processes: Vec<ContainerProcess>,
     pub(crate) released: usize,
 }
 
-impl std::fmt::Debug for Build {
+impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Build").finish_non_exhaustive()
+        f.debug_struct("Machine").finish_non_exhaustive()
     }
 }
 
@@ -74,15 +73,15 @@ impl Build {
         Fut: Future<Output = u32> + Send + 'static,
     {
         let config = format!(r#"{{"architecture":"amd64","os":"linux","config":{config}}}"#);
-        let images = [
-            ("docker-image://example.com/frontend:1".to_owned(), config.clone()),
-            ("docker-image://example.com/other:1".to_owned(), config),
-        ];
-        Self(Arc::new(Inner {
-            images: images.into(),
-            script: Arc::new(move |talk| script(talk).boxed()),
-            seen: Mutex::default(),
-        }))
+        let script: Script = Arc::new(move |talk| script(talk).boxed());
+        let machine = Machine(Arc::new(Inner { script, seen: Mutex::default() }));
+        let bridge = MemoryBuild::new()
+            .image("example.com/frontend:1", &config)
+            .image("example.com/other:1", &config)
+            .image(&format!("example.com/frontend@sha256:{}", "1".repeat(64)), &config)
+            .file("frontend:dockerfile.v0", "f", "content of f")
+            .containers_in(Arc::new(machine.clone()));
+        Self { bridge: Arc::new(bridge), machine }
     }
 
     /// Runs the frontend `example.com/frontend:1` with these options and inputs.
@@ -104,95 +103,28 @@ impl Build {
         let options = source.iter().chain(options).map(|(k, v)| ((*k).into(), (*v).into()));
         let inputs = inputs.iter().map(|(name, graph)| ((*name).to_owned(), graph.clone()));
         let request = FrontendRequest { options: options.collect(), inputs: inputs.collect() };
-        frontend.run(Arc::new(self.clone()), request).await
+        frontend.run(self.bridge.clone(), request).await
     }
 
+    /// Returns what the build was asked.
+    pub(crate) fn said(&self) -> Said {
+        self.bridge.said()
+    }
+
+    /// Returns what its containers were asked.
     pub(crate) fn seen(&self) -> Seen {
-        self.0.seen.lock().unwrap().clone()
+        self.machine.0.seen.lock().unwrap().clone()
     }
+}
 
+impl Machine {
     fn note(&self, note: impl FnOnce(&mut Seen)) {
         note(&mut self.0.seen.lock().unwrap());
     }
 }
 
 #[async_trait]
-impl Bridge for Build {
-    async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BuildError> {
-        self.note(|seen| seen.solved.push(request.clone()));
-        let id = format!("r{}", self.seen().solved.len());
-        let solved = SolvedRef { handle: RefHandle::new(id), definition: request.definition };
-        Ok(FrontendResult { results: Results::Single(solved), ..FrontendResult::default() })
-    }
-
-    async fn evaluate(&self, _reference: &RefHandle) -> Result<(), BuildError> {
-        panic!("nobody wants it built");
-    }
-
-    async fn read_file(
-        &self,
-        _reference: &RefHandle,
-        path: &str,
-        _range: Option<FileRange>,
-    ) -> Result<Bytes, BuildError> {
-        Ok(format!("content of {path}").into())
-    }
-
-    async fn read_dir(
-        &self,
-        _reference: &RefHandle,
-        _path: &str,
-        _include: Option<&str>,
-    ) -> Result<Vec<FileStat>, BuildError> {
-        panic!("nobody lists anything");
-    }
-
-    async fn stat_file(&self, _reference: &RefHandle, _path: &str) -> Result<FileStat, BuildError> {
-        panic!("nobody looks at anything");
-    }
-
-    async fn resolve_source(&self, request: SourceMetaRequest) -> Result<SourceMeta, BuildError> {
-        self.note(|seen| seen.resolved.push(request.clone()));
-        let config = self.0.images.get(&request.identifier).or_else(|| {
-            let layout = request.identifier.starts_with("oci-layout://");
-            self.0.images.values().next().filter(|_| layout)
-        });
-        let config = config.ok_or_else(|| {
-            BuildError::new(Kind::NotFound, format!("{}: not found", request.identifier))
-        })?;
-        let image = ResolvedImage { digest: Digest::of("m"), config: config.clone().into() };
-        Ok(SourceMeta {
-            identifier: request.identifier,
-            attributes: request.attributes,
-            image: Some(image),
-            commit: None,
-            file: None,
-        })
-    }
-
-    async fn warn(&self, _warning: Warning) -> Result<(), BuildError> {
-        Ok(())
-    }
-
-    fn workers(&self) -> Vec<WorkerInfo> {
-        vec![WorkerInfo {
-            id: "w".to_owned(),
-            labels: [("a".to_owned(), "b".to_owned())].into(),
-            platforms: vec![Platform::new("linux", "amd64")],
-        }]
-    }
-
-    fn session(&self) -> String {
-        "sid".to_owned()
-    }
-
-    fn containers(&self) -> Option<Arc<dyn Containers>> {
-        Some(Arc::new(self.clone()))
-    }
-}
-
-#[async_trait]
-impl Containers for Build {
+impl Containers for Machine {
     async fn create(&self, request: ContainerRequest) -> Result<Arc<dyn Container>, BuildError> {
         self.note(|seen| seen.containers.push(request));
         Ok(Arc::new(self.clone()))
@@ -200,7 +132,7 @@ impl Containers for Build {
 }
 
 #[async_trait]
-impl Container for Build {
+impl Container for Machine {
     async fn start(
         &self,
         process: ContainerProcess,

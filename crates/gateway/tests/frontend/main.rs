@@ -107,10 +107,7 @@ async fn questions_are_answered_by_the_build() {
                 file_path: "/f".to_owned(),
                 ..Default::default()
             };
-            assert_eq!(
-                talk.build.read_file(read).await.unwrap().into_inner().data,
-                "content of /f"
-            );
+            assert_eq!(talk.build.read_file(read).await.unwrap().into_inner().data, "content of f");
             talk.build.r#return(returned(&one.id)).await.unwrap();
             0
         },
@@ -119,7 +116,7 @@ async fn questions_are_answered_by_the_build() {
     let graph = graph.marshal(&llb::Platform::default()).unwrap();
     let result = build.run(&[], &[("given", graph)]).await.unwrap();
     assert_eq!(handle(&result), "r2");
-    assert_eq!(build.seen().solved[1].frontend, "dockerfile.v0");
+    assert_eq!(build.said().solved[1].frontend, "dockerfile.v0");
 }
 
 #[tokio::test]
@@ -191,12 +188,12 @@ async fn something_else_may_stand_in_the_place_of_an_image() {
     let build = Build::new("{}", well);
     let name = "context:example.com/frontend:1";
     build.run(&[(name, "docker-image://example.com/other:1")], &[]).await.unwrap();
-    assert_eq!(build.seen().resolved[0].identifier, "docker-image://example.com/other:1");
+    assert_eq!(build.said().resolved[0].identifier, "docker-image://example.com/other:1");
 
     let build = Build::new("{}", well);
     let layout = format!("oci-layout://store:latest@sha256:{}", "1".repeat(64));
     build.run(&[(name, &layout)], &[]).await.unwrap();
-    let asked = &build.seen().resolved[0];
+    let asked = &build.said().resolved[0];
     assert_eq!(
         (&*asked.attributes["oci.store"], &*asked.attributes["oci.session"]),
         ("store", "sid")
@@ -205,7 +202,7 @@ async fn something_else_may_stand_in_the_place_of_an_image() {
     let build = Build::new("{}", well);
     let platform = format!("{name}::linux/amd64");
     build.run(&[(&platform, "local:tree"), (name, "docker-image://no")], &[]).await.unwrap();
-    let graph = build.seen().solved[0].definition.clone().unwrap().load().unwrap();
+    let graph = build.said().solved[0].definition.clone().unwrap().load().unwrap();
     let Op::Source(source) = &graph.vertices[0].op else { panic!("a source") };
     assert_eq!(source.identifier, "local://tree");
 

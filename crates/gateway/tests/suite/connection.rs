@@ -1,8 +1,10 @@
 //! A connection to the service, and a client of it that puts up with nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bridge::FrontendResult;
+use bridge::testing::MemoryBuild;
 use bytes::Bytes;
 use gateway::{BridgeService, Verdict};
 use hyper_util::rt::TokioIo;
@@ -19,25 +21,35 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic::{Code, Status, Streaming};
 
-use crate::fakes::{Events, FakeBuild};
+use crate::fakes::{Events, FakeContainers};
 
 /// A conversation with a fake build, over a connection in memory.
 pub(crate) struct Connection {
     pub(crate) client: LlbBridgeClient<Channel>,
     pub(crate) verdict: oneshot::Receiver<Result<FrontendResult, bridge::BuildError>>,
+    pub(crate) build: Arc<MemoryBuild>,
     pub(crate) events: Events,
     _served: Task<()>,
 }
 
 impl Connection {
     pub(crate) async fn open() -> Self {
-        Self::to(FakeBuild::default(), BTreeMap::new()).await
+        Self::given(BTreeMap::new()).await
     }
 
-    pub(crate) async fn to(build: FakeBuild, inputs: BTreeMap<String, Definition>) -> Self {
-        let events = build.events.clone();
+    /// Opens one to a frontend that was given these inputs.
+    pub(crate) async fn given(inputs: BTreeMap<String, Definition>) -> Self {
+        let containers = FakeContainers::default();
+        let events = containers.events.clone();
+        let build = MemoryBuild::new().containers_in(Arc::new(containers));
+        Self { events, ..Self::to(build, inputs).await }
+    }
+
+    /// Opens one with a build of which no event is told.
+    pub(crate) async fn to(build: MemoryBuild, inputs: BTreeMap<String, Definition>) -> Self {
+        let build = Arc::new(build);
         let (service, verdict): (_, oneshot::Receiver<Verdict>) =
-            BridgeService::new(std::sync::Arc::new(build), inputs);
+            BridgeService::new(build.clone(), inputs);
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let incoming = tokio_stream::iter([Ok::<_, std::io::Error>(theirs)]);
         let router = Server::builder().add_service(service.into_server());
@@ -51,7 +63,13 @@ impl Connection {
         });
         let endpoint = Endpoint::from_static("http://build");
         let channel = endpoint.connect_with_connector(connect).await.unwrap();
-        Self { client: LlbBridgeClient::new(channel), verdict, events, _served: served }
+        Self {
+            client: LlbBridgeClient::new(channel),
+            verdict,
+            build,
+            events: Events::default(),
+            _served: served,
+        }
     }
 
     pub(crate) async fn container(&self, id: &str) -> Result<(), Status> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bridge::Results;
+use bridge::testing::MemoryBuild;
 use llb::Definition;
 use proto::gateway::{
     FileRange, InputsRequest, PingRequest, ReadDirRequest, ReadFileRequest, Ref,
@@ -12,7 +13,6 @@ use proto::rpc;
 use tonic::{Code, Status};
 
 use crate::connection::Connection;
-use crate::fakes::FakeBuild;
 
 fn release(id: &str) -> ReleaseContainerRequest {
     ReleaseContainerRequest { container_id: id.to_owned() }
@@ -87,8 +87,7 @@ async fn files_of_a_mount_are_those_of_the_container() {
 
 #[tokio::test]
 async fn a_build_may_be_without_containers() {
-    let build = FakeBuild { without_containers: true, ..FakeBuild::default() };
-    let connection = Connection::to(build, BTreeMap::new()).await;
+    let connection = Connection::to(MemoryBuild::new(), BTreeMap::new()).await;
     let status = connection.container("c").await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }
@@ -96,7 +95,7 @@ async fn a_build_may_be_without_containers() {
 #[tokio::test]
 async fn a_frontend_asks_what_it_was_given_and_who_builds() {
     let inputs = [("base".to_owned(), Definition::empty())].into();
-    let connection = Connection::to(FakeBuild::default(), inputs).await;
+    let connection = Connection::given(inputs).await;
     let mut client = connection.client.clone();
     let given = client.inputs(InputsRequest {}).await.unwrap().into_inner();
     assert_eq!(given.definitions.keys().collect::<Vec<_>>(), ["base"]);
@@ -136,6 +135,7 @@ async fn an_old_frontend_says_the_end_with_its_last_question() {
     };
     connection.client.clone().solve(request).await.unwrap();
     let verdict = connection.verdict.await.unwrap().unwrap();
-    assert!(matches!(verdict.results, Results::None));
-    assert_eq!(verdict.metadata["frontend"], "x");
+    let Results::Single(one) = verdict.results else { panic!("one result") };
+    assert_eq!(one.handle.as_str(), "r1");
+    assert_eq!(connection.build.said().solved[0].frontend, "x");
 }

@@ -1,29 +1,25 @@
-//! A build whose containers run nothing: their processes do what their words say. Stricter than the
-//! real one: it refuses what a service has to keep from it.
+//! Containers that run nothing: their processes do what their words say. Stricter than real ones: they refuse
+//! what a service has to keep from them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bridge::{
-    Bridge, BuildError, Container, ContainerProcess, ContainerRequest, Containers, Detail,
-    FileRange, FileStat, FrontendResult, Kind, Process, ProcessStreams, RefHandle, Results,
-    SolveRequest, SourceMeta, SourceMetaRequest, Warning, WorkerInfo,
+    BuildError, Container, ContainerProcess, ContainerRequest, Containers, Detail, FileRange,
+    FileStat, Kind, Process, ProcessStreams,
 };
 use bytes::Bytes;
-use oci::Platform;
 use parking_lot::Mutex;
 use tasks::Task;
 use tokio::sync::{mpsc, watch};
 
-/// What happened to the containers and processes of a [`FakeBuild`], in order.
+/// What happened to the [`FakeContainers`] and their processes, in order.
 pub(crate) type Events = Arc<Mutex<Vec<String>>>;
 
-/// A build that answers each question with something that tells what was asked.
+/// Where the containers of a build are made.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FakeBuild {
+pub(crate) struct FakeContainers {
     pub(crate) events: Events,
-    pub(crate) without_containers: bool,
 }
 
 fn unasked() -> BuildError {
@@ -31,68 +27,7 @@ fn unasked() -> BuildError {
 }
 
 #[async_trait]
-impl Bridge for FakeBuild {
-    async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BuildError> {
-        let metadata = [("frontend".to_owned(), Bytes::from(request.frontend))];
-        Ok(FrontendResult {
-            results: Results::None,
-            metadata: metadata.into(),
-            attestations: BTreeMap::new(),
-        })
-    }
-
-    async fn evaluate(&self, reference: &RefHandle) -> Result<(), BuildError> {
-        assert!(!reference.is_empty());
-        Ok(())
-    }
-
-    async fn read_file(
-        &self,
-        reference: &RefHandle,
-        path: &str,
-        _range: Option<FileRange>,
-    ) -> Result<Bytes, BuildError> {
-        assert!(!reference.is_empty());
-        Ok(Bytes::from(path.to_owned()))
-    }
-
-    async fn read_dir(
-        &self,
-        _reference: &RefHandle,
-        _path: &str,
-        _include: Option<&str>,
-    ) -> Result<Vec<FileStat>, BuildError> {
-        Err(unasked())
-    }
-
-    async fn stat_file(&self, _reference: &RefHandle, _path: &str) -> Result<FileStat, BuildError> {
-        Err(unasked())
-    }
-
-    async fn resolve_source(&self, _request: SourceMetaRequest) -> Result<SourceMeta, BuildError> {
-        Err(unasked())
-    }
-
-    async fn warn(&self, _warning: Warning) -> Result<(), BuildError> {
-        Err(unasked())
-    }
-
-    fn workers(&self) -> Vec<WorkerInfo> {
-        let platforms = vec![Platform::new("linux", "amd64")];
-        vec![WorkerInfo { id: "worker".to_owned(), labels: BTreeMap::new(), platforms }]
-    }
-
-    fn session(&self) -> String {
-        String::new()
-    }
-
-    fn containers(&self) -> Option<Arc<dyn Containers>> {
-        (!self.without_containers).then(|| -> Arc<dyn Containers> { Arc::new(self.clone()) })
-    }
-}
-
-#[async_trait]
-impl Containers for FakeBuild {
+impl Containers for FakeContainers {
     async fn create(&self, request: ContainerRequest) -> Result<Arc<dyn Container>, BuildError> {
         assert!(request.mounts.iter().any(|one| one.mount.is_root()), "a container has a root");
         if request.hostname == "impossible" {

@@ -29,7 +29,7 @@ async fn a_repository_as_context_has_the_time_of_its_commit() {
             )
             .option("context", "https://example.com/r.git#main")
             .option(ARGUMENT, "context")
-            .time("git:example.com/r.git#main", 1_600_000_000),
+            .time("git:example.com/r.git#main", "a", 1_600_000_000),
     )
     .await;
     assert_eq!(epoch, "1600000000");
@@ -51,22 +51,22 @@ async fn a_context_by_name_and_a_stage_have_times() {
     let named = Fake::new("FROM scratch\nCOPY --from=src / /\n")
         .option("context:src", "https://example.com/f")
         .option(ARGUMENT, "src")
-        .time("https:example.com/f", 7);
+        .time("https:example.com/f", "context", 7);
     assert_eq!(built(named).await.0, "7");
-    for (add, tree) in [
-        ("ARG V=1\nADD https://example.com/$V.tar /", "https:example.com/1.tar"),
-        ("ADD https://example.com/r.git#v1 /", "git:example.com/r.git#v1"),
+    for (add, tree, file) in [
+        ("ARG V=1\nADD https://example.com/$V.tar /", "https:example.com/1.tar", "1.tar"),
+        ("ADD https://example.com/r.git#v1 /", "git:example.com/r.git#v1", "a"),
     ] {
         let dockerfile = format!(
             "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\n{add}\nFROM scratch\nCOPY a /\n"
         );
-        assert_eq!(built(Fake::new(&dockerfile).time(tree, 8)).await.0, "8", "{add}");
+        assert_eq!(built(Fake::new(&dockerfile).time(tree, file, 8)).await.0, "8", "{add}");
     }
     // A server that tells no time.
     let silent = Fake::new("FROM scratch\nCOPY a /\n")
         .option("context:src", "https://example.com/f")
         .option(ARGUMENT, "src")
-        .time("https:example.com/f", 0);
+        .time("https:example.com/f", "context", 0);
     assert_eq!(built(silent).await.0, "");
 }
 

@@ -25,16 +25,16 @@ async fn a_syntax_directive_hands_the_build_over() {
     let fake = Fake::new("# syntax=a/b:1 x\nFROM alpine\n").option("target", "t");
     let (result, said) = fake.run().await;
     assert!(result.is_ok());
-    let forwarded = said.forwarded.unwrap();
+    let forwarded = said.forwarded().unwrap();
     assert_eq!(forwarded.frontend, "gateway.v0");
     assert_eq!(forwarded.options["source"], "a/b:1");
     assert_eq!(forwarded.options["cmdline"], "a/b:1 x");
     assert_eq!(forwarded.options["target"], "t");
     let fake = Fake::new("FROM alpine\n").option("build-arg:BUILDKIT_SYNTAX", "c");
-    assert_eq!(fake.run().await.1.forwarded.unwrap().options["source"], "c");
+    assert_eq!(fake.run().await.1.forwarded().unwrap().options["source"], "c");
     // The image that was asked for runs this very frontend.
     let fake = Fake::new("# syntax=a\nFROM alpine\n").option("cmdline", "a");
-    assert!(fake.run().await.1.forwarded.is_none());
+    assert!(fake.run().await.1.forwarded().is_none());
 }
 
 async fn ask(id: &str, dockerfile: &str) -> (Value, String) {
