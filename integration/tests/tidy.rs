@@ -26,6 +26,8 @@ const TOP_LEVEL: [&str; 12] = [
 ];
 const MECHANISMS: [&str; 6] = ["content", "snapshot", "volumes", "executor", "registry", "session"];
 const MEANINGLESS: [&str; 6] = ["utils", "util", "common", "helpers", "misc", "base"];
+/// What git and cargo keep.
+const SKIPPED: [&str; 3] = [".git", "target", "frontend/dockerfile/fuzz/target"];
 /// The one file for system calls that no library makes safe.
 const UNSAFE_HOME: &str = "crates/executor/src/linux/sys.rs";
 
@@ -100,7 +102,7 @@ fn files(extensions: &[&str]) -> Vec<File> {
     while let Some(folder) = folders.pop() {
         for path in entries(&folder) {
             let relative = path.strip_prefix(root()).expect("below the workspace");
-            let skipped = [Path::new("target"), Path::new(".git")].contains(&relative);
+            let skipped = SKIPPED.iter().any(|skipped| relative == Path::new(skipped));
             if path.is_symlink() || skipped {
                 continue;
             }
