@@ -7,6 +7,7 @@
 mod backend;
 mod buildx;
 mod daemon;
+mod frontend;
 pub mod house;
 mod images;
 mod leftovers;
@@ -31,6 +32,7 @@ pub use backend::Backend;
 pub use buildx::{Build, BuildCommand, Buildx, RunningBuild};
 pub use daemon::{Daemon, Launch};
 pub use engine::Engine;
+pub use frontend::{FRONTEND, push_frontend};
 pub use images::{BUSYBOX, DEBIAN};
 pub use lines::Lines;
 pub use memory::SmallMemory;

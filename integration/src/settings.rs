@@ -52,6 +52,19 @@ impl Settings {
         Ok(path)
     }
 
+    /// Returns the program of the frontend's image, which needs nothing beside it.
+    ///
+    /// # Errors
+    /// Fails if it has not been built.
+    pub fn frontend(&self) -> anyhow::Result<PathBuf> {
+        let target = self.programs.parent().context("the profile is in no target directory")?;
+        let machine = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let path = target.join(machine).join("frontend/larder-frontend");
+        let missing = || format!("`{}` is missing: run `frontend/image/build`", path.display());
+        anyhow::ensure!(path.is_file(), missing());
+        Ok(path)
+    }
+
     /// Returns the client.
     ///
     /// # Errors

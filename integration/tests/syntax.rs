@@ -3,12 +3,18 @@
 
 use std::fs;
 
-use integration::{Build, Image, Program, Project, World};
+use integration::{Build, Image, Program, Project, World, push_frontend};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// The same time for everything that is built, so that equal builds make equal images.
 const EPOCH: &str = "SOURCE_DATE_EPOCH=1700000000";
+
+/// What the program of our image may weigh, in bytes.
+const SMALL: usize = 12 << 20;
+/// Kinds of segments: what is in memory, and the name of the program that loads libraries.
+const LOADED: usize = 1;
+const INTERPRETER: usize = 3;
 
 /// Builds the image of a frontend from one program, and pushes it; returns its name.
 fn push(world: &World, project: &Project, name: &str) -> anyhow::Result<String> {
@@ -21,14 +27,9 @@ fn push(world: &World, project: &Project, name: &str) -> anyhow::Result<String> 
     Ok(image)
 }
 
-/// Returns the name of an image of our own frontend, built by the daemon from its own Dockerfile; but on a
-/// distribution, since the program that tests have needs the libraries that it was linked with.
+/// Returns the name of an image of our own frontend, built by the daemon from its own Dockerfile.
 fn our_frontend(world: &World) -> anyhow::Result<String> {
-    let dockerfile = include_str!("../../frontend/image/Dockerfile");
-    assert!(dockerfile.contains("FROM scratch"), "{dockerfile}");
-    let project = world.project(&dockerfile.replace("FROM scratch", "FROM {debian}"))?;
-    copy_program(&project, &world.settings.built("larder-frontend")?, "larder-frontend")?;
-    push(world, &project, "larder-frontend:1")
+    push_frontend(&world.settings, &world.client, &world.registry)
 }
 
 /// Returns the name of an image of the frontend that was written by hand, with these labels.
@@ -306,10 +307,37 @@ fn an_image_is_named_by_clients_and_checked() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the kinds of the segments of a program, as its headers have them.
+fn segments(program: &[u8]) -> Option<Vec<usize>> {
+    let number = |at: usize, length: usize| {
+        let bytes = program.get(at..at.checked_add(length)?)?;
+        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+    };
+    // 64 bits, the lowest byte first.
+    program.starts_with(b"\x7fELF\x02\x01").then_some(())?;
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    (0..count).map(|index| number(table.checked_add(index * size)?, 4)).collect()
+}
+
+#[test]
+fn our_image_is_one_small_program_that_needs_nothing() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let image = Image::read(&format!("docker://{}", our_frontend(&world)?))?;
+    let [layer] = &image.layers[..] else { panic!("one layer: {}", image.manifest) };
+    assert_eq!(layer.entries.keys().collect::<Vec<_>>(), ["larder-frontend"]);
+    let program = &layer.entries["larder-frontend"];
+    let (size, packed) = (program.contents.len(), &image.manifest["layers"][0]["size"]);
+    println!("the frontend's image: {size} bytes, {packed} as they are pulled");
+    assert!(size < SMALL && program.mode & 0o111 == 0o111, "{size} {:o}", program.mode);
+    let segments = segments(&program.contents).expect("a program");
+    assert!(segments.contains(&LOADED) && !segments.contains(&INTERPRETER), "{segments:?}");
+    Ok(())
+}
+
 #[test]
 fn the_program_alone_says_who_starts_it() -> anyhow::Result<()> {
     let settings = integration::Settings::read()?;
-    let finished = Program::new(settings.built("larder-frontend")?).run()?;
+    let finished = Program::new(settings.frontend()?).run()?;
     assert!(!finished.status.success());
     assert!(finished.stderr.contains("a builder starts this program"), "{}", finished.stderr);
     Ok(())
