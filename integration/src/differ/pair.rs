@@ -13,7 +13,10 @@ use super::case::{Case, CaseFile};
 use super::known::Known;
 use super::lowering::{self, Frontend};
 use super::outcome::{Difference, Outcome};
-use crate::{BUSYBOX, Backend, Buildx, Daemon, Engine, Launch, Registry, Settings, Wire};
+use crate::{
+    BUSYBOX, Backend, BuildCommand, Buildx, Daemon, Engine, FRONTEND, Launch, Project, Registry,
+    Settings, Wire, push_frontend,
+};
 
 /// What graphs of the cases need beside what everybody may.
 const ENTITLEMENT: &str = "network.host";
@@ -59,6 +62,8 @@ struct Side {
     /// What the client needs to be told for this daemon only.
     arguments: Vec<String>,
     frontend: Frontend,
+    /// The image of the frontend that is asked for, if one is.
+    syntax: Option<String>,
 }
 
 /// Our daemon and another one, with one registry.
@@ -99,6 +104,30 @@ impl Pair {
     pub fn against(settings: &Settings, address: &str) -> anyhow::Result<Self> {
         let registry = Registry::start(settings)?;
         Self::of(settings, registry, Backend::Elsewhere(address.to_owned()), Vec::new())
+    }
+
+    /// Returns a build of a project on the other side.
+    pub fn build_there(&self, project: &Project) -> BuildCommand {
+        self.theirs.client.build(project).args(&self.theirs.arguments)
+    }
+
+    /// Returns the registry of both sides.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Lets the other side build by our own frontend, an image that our daemon makes.
+    ///
+    /// # Errors
+    /// Fails if it cannot be made.
+    pub fn by_our_frontend(mut self, settings: &Settings) -> anyhow::Result<Self> {
+        let image = push_frontend(settings, &self.ours.client, &self.registry)?;
+        self.theirs.frontend.name = "gateway.v0".to_owned();
+        for option in ["source", "cmdline"] {
+            self.theirs.frontend.options.insert(option.to_owned(), image.clone());
+        }
+        self.theirs.syntax = Some(image);
+        Ok(self)
     }
 
     fn of(
@@ -198,7 +227,7 @@ impl Pair {
         let case = self.filled(case.clone(), &base);
         let project = case.project()?;
         let build = |side: &Side| {
-            let mut outcome = building::build(&side.client, &side.arguments, &case, &project)?;
+            let mut outcome = side.build(&case, &project)?;
             outcome.map(|line| line.replace(&base, BUSYBOX));
             anyhow::Ok(self.general(outcome))
         };
@@ -239,7 +268,20 @@ impl Side {
             entitlements: entitled.then(|| ENTITLEMENT.to_owned()).into_iter().collect(),
             ..Frontend::default()
         };
-        Ok(Self { backend, client, arguments, frontend })
+        Ok(Self { backend, client, arguments, frontend, syntax: None })
+    }
+
+    fn build(&self, case: &Case, project: &Project) -> anyhow::Result<Outcome> {
+        let syntax = self.syntax.iter().map(|image| format!("--build-arg=BUILDKIT_SYNTAX={image}"));
+        let arguments: Vec<_> = self.arguments.iter().cloned().chain(syntax).collect();
+        let mut outcome = building::build(&self.client, &arguments, case, project)?;
+        if self.syntax.is_some() {
+            // That it is found, and run, is nothing of the case.
+            let all = outcome.lines().len();
+            outcome.retain(|line| !line.contains(FRONTEND));
+            anyhow::ensure!(outcome.lines().len() < all, "our image did not build it");
+        }
+        Ok(outcome)
     }
 }
 
