@@ -93,14 +93,16 @@ pub(super) fn devices(security: Security) -> impl Iterator<Item = Device> {
 }
 
 /// Links in `/dev`.
-pub(super) const DEVICE_LINKS: [(&str, &str); 6] = [
+pub(super) const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// One more, where the kernel has what it points to.
+pub(super) const CORE_LINK: (&str, &str) = ("core", "/proc/kcore");
 
 /// Returns what is mounted where, in order: the usual, then what the caller wants. A caller's mount at
 /// a usual one's place takes that place, and its turn.

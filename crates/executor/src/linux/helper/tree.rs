@@ -154,7 +154,8 @@ impl<'a> Tree<'a> {
         for name in ["pts", "shm", "mqueue"] {
             rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
         }
-        for (name, target) in entries::DEVICE_LINKS {
+        let core = Some(entries::CORE_LINK).filter(|(_, target)| Path::new(target).exists());
+        for (name, target) in entries::DEVICE_LINKS.into_iter().chain(core) {
             rustix::fs::symlinkat(target, dev, name)?;
         }
         for Device { name, number } in entries::devices(security) {
