@@ -19,6 +19,7 @@ use super::FileError;
 use super::entry::{self, Owner};
 use super::mode::ModeChange;
 use super::place::{Place, There};
+use super::resolve::resolve;
 use super::target::{Beside, Target};
 use super::transfer::copy_content;
 
@@ -70,6 +71,8 @@ pub(crate) fn copy(
     to: &str,
     options: &CopyOptions,
 ) -> Result<bool, FileError> {
+    // What is made in a directory is called as the source was asked for, not as what a link leads to.
+    let name = from.file_name();
     let from = if options.follow_links { resolve(source, from)? } else { from.clone() };
     let stat = source.symlink_stat(&from).map_err(FileError::io("lstat", &from))?;
     let is_directory = entry::kind(&stat) == FileType::Directory;
@@ -79,9 +82,11 @@ pub(crate) fn copy(
     let tree = target.root()?;
     copier.make_parents(tree, to, &to_path)?;
 
+    // A link in the place is kept: what it points to is written.
+    let to_path = resolve(tree, &to_path)?;
     let existing = tree.stat(&to_path).ok();
     let into = existing.is_some_and(|stat| entry::kind(&stat) == FileType::Directory);
-    let to_path = match from.file_name() {
+    let to_path = match name {
         Some(name) if into && !(is_directory && options.contents_only) => to_path.join(name)?,
         _ => to_path,
     };
@@ -91,23 +96,6 @@ pub(crate) fn copy(
         copier.top_file(source, &from, &stat, target.root()?, &to_path)?;
     }
     Ok(copier.linked)
-}
-
-/// Follows the link at `path`, and those it leads to, inside the tree.
-pub(crate) fn resolve(tree: &RootDir, path: &GuestPath) -> Result<GuestPath, FileError> {
-    let mut path = path.clone();
-    for _ in 0..40 {
-        let stat = tree.symlink_stat(&path).map_err(FileError::io("lstat", &path))?;
-        if entry::kind(&stat) != FileType::Symlink {
-            return Ok(path);
-        }
-        let parent = tree.parent_of(&path).map_err(FileError::io("open", &path))?;
-        let Some((directory, name)) = parent else { return Ok(path) };
-        let link =
-            entry::read_link(directory.as_fd(), name).map_err(FileError::io("readlink", &path))?;
-        path = path.parent().unwrap_or_else(GuestPath::root).join(link)?;
-    }
-    Err(FileError::Invalid(format!("{path}: too many symbolic links")))
 }
 
 struct Copier<'a> {
@@ -140,7 +128,8 @@ impl Copier<'_> {
     /// Makes a directory and those it is in, with the owner, the mode and the time asked for.
     fn make_directories(&self, target: &RootDir, path: &GuestPath) -> Result<(), FileError> {
         let mode = match &self.options.mode {
-            Some(ModeChange::Absolute(mode)) => *mode,
+            // The other bits are for what is copied.
+            Some(ModeChange::Absolute(mode)) => *mode & 0o777,
             Some(ModeChange::Symbolic(_)) | None => 0o755,
         };
         let mut made = Vec::new();
@@ -189,13 +178,6 @@ impl Copier<'_> {
             None => {}
         }
         let is_new = existing != Some(FileType::Directory);
-        if is_new && !self.options.include.is_empty() {
-            // With patterns a directory is only made for what is in it.
-            let reader = source.open_dir(from).map_err(FileError::io("open", from))?;
-            if !self.any_included(reader.as_fd(), "", 0).map_err(FileError::io("read", from))? {
-                return Ok(());
-            }
-        }
         self.make_directories(tree, to)?;
         let reader = source.open_dir(from).map_err(FileError::io("open", from))?;
         let (writer, below) = self.writable(target, to)?;
@@ -206,13 +188,14 @@ impl Copier<'_> {
         };
         self.top = Some(writer.try_clone().map_err(FileError::io("open", to))?);
         self.children(reader.as_fd(), writer.as_fd(), there, "", 0)?;
-        // A directory copied as such keeps its attributes; one whose content is merged into a
-        // directory that was just made for it does not, as in BuildKit.
-        if is_new && !self.options.contents_only {
+        // A directory copied as such keeps its attributes; of one whose content is merged into another only
+        // the time is taken, as in BuildKit.
+        let attributes = if is_new && !self.options.contents_only {
             self.directory_attributes(reader.as_fd(), writer.as_fd(), stat)
-                .map_err(FileError::io("copy", from))?;
-        }
-        Ok(())
+        } else {
+            entry::set_times(writer.as_fd(), OsStr::new("."), self.time(stat))
+        };
+        attributes.map_err(FileError::io("copy", from))
     }
 
     /// Returns the directory to write into: of the layer alone, with what lies below it, if files may
@@ -240,10 +223,8 @@ impl Copier<'_> {
         target: &RootDir,
         to: &GuestPath,
     ) -> Result<(), FileError> {
+        // Patterns are of what is in a directory, not of what was named itself.
         let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !self.wanted(&name) {
-            return Ok(());
-        }
         let reader = source.parent_of(from).map_err(FileError::io("open", from))?;
         let writer = target.parent_of(to).map_err(FileError::io("open", to))?;
         let (Some((reader, from_name)), Some((writer, to_name))) = (reader, writer) else {

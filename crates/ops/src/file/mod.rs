@@ -8,6 +8,7 @@ mod mode;
 mod op;
 mod owner;
 mod place;
+mod resolve;
 mod selection;
 mod target;
 mod transfer;

@@ -13,7 +13,8 @@ use mount::{GuestPath, RootDir};
 use patterns::PatternList;
 use rustix::fs::FileType;
 
-use super::copy::{MAX_DEPTH, resolve};
+use super::copy::MAX_DEPTH;
+use super::resolve::resolve;
 use super::{FileError, entry, wildcard};
 
 /// Returns the digest of which part of an input the copies use.

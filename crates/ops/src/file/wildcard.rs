@@ -5,35 +5,45 @@ use std::os::fd::AsFd as _;
 
 use mount::{GuestPath, RootDir};
 use patterns::Glob;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 
-use super::copy::resolve;
 use super::{FileError, entry};
 
 /// Returns the paths that `pattern` matches, sorted. Each component is matched for itself, as by Go's
-/// `filepath.Match`; what is below a match is not looked at. Links on the way are followed inside
-/// the tree.
+/// `filepath.Match`; what is below a match is not looked at. Links are followed inside the tree up to the first
+/// component with a wildcard in it, and not from there on.
 pub(crate) fn expand(tree: &RootDir, pattern: &str) -> Result<Vec<GuestPath>, FileError> {
     let invalid = |error: patterns::PatternError| FileError::Invalid(error.to_string());
     let mut found = vec![GuestPath::root()];
+    let mut searched = false;
     for component in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
         let glob = Glob::new(component).map_err(invalid)?;
         let mut next = Vec::new();
         for base in found {
             if component == ".." {
                 next.extend(base.parent());
-            } else if glob.is_literal() && !component.contains('\\') {
+                continue;
+            }
+            if searched && !is_directory(tree.symlink_stat(&base)) {
+                continue;
+            }
+            if is_pattern(component) {
+                children(tree, &base, &glob, &mut next)?;
+            } else {
                 let path = base.join(component)?;
                 if tree.symlink_stat(&path).is_ok() {
                     next.push(path);
                 }
-            } else {
-                children(tree, &base, &glob, &mut next)?;
             }
         }
+        searched |= is_pattern(component);
         found = next;
     }
     Ok(found)
+}
+
+fn is_directory(found: std::io::Result<Stat>) -> bool {
+    found.is_ok_and(|stat| entry::kind(&stat) == FileType::Directory)
 }
 
 fn children(
@@ -42,12 +52,10 @@ fn children(
     glob: &Glob,
     found: &mut Vec<GuestPath>,
 ) -> Result<(), FileError> {
-    let Ok(resolved) = resolve(tree, base) else { return Ok(()) };
-    let stat = tree.stat(&resolved).map_err(FileError::io("lstat", base))?;
-    if entry::kind(&stat) != FileType::Directory {
+    if !is_directory(tree.stat(base)) {
         return Ok(());
     }
-    let directory = tree.open_dir(&resolved).map_err(FileError::io("open", base))?;
+    let directory = tree.open_dir(base).map_err(FileError::io("open", base))?;
     for name in entry::names(directory.as_fd()).map_err(FileError::io("read", base))? {
         if glob.matches(&name.to_string_lossy()) {
             let name: &OsStr = &name;
@@ -81,11 +89,16 @@ mod tests {
             fs::write(at(file), "").unwrap();
         }
         symlink("/src/two", at("link")).unwrap();
+        symlink("two", at("src/three")).unwrap();
+        symlink("nowhere", at("src/four")).unwrap();
         let tree = RootDir::open(&HostPath::new(directory.path()).unwrap()).unwrap();
         for (pattern, expected) in [
             ("go.*", &["/go.mod", "/go.sum"][..]),
             ("/src/*/*.go", &["/src/one/a.go", "/src/two/b.go"]),
             ("link/*.rs", &["/link/c.rs"]),
+            ("src/*/c.rs", &["/src/two/c.rs"]),
+            ("src/t*/*.rs", &["/src/two/c.rs"]),
+            ("src/four/*", &[]),
             ("nothing*", &[]),
             ("go.mod", &["/go.mod"]),
             ("\\[x\\]", &["/[x]"]),

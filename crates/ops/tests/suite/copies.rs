@@ -63,6 +63,10 @@ fn wild(src: &str, dest: &str) -> CopyFiles {
     CopyFiles { allow_wildcard: true, ..contents(src, dest) }
 }
 
+fn follow(copy: CopyFiles) -> CopyFiles {
+    CopyFiles { follow_symlink: true, ..copy }
+}
+
 fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
 }
@@ -90,21 +94,34 @@ async fn what_goes_where() {
         (&["/r/", "/s -> r"], plain("/a.txt", "/s/"), &["/r/", "/r/a.txt", "/s -> r"]),
         (&["/s -> /r"], plain("/a.txt", "/s/"), &["/r/", "/r/a.txt", "/s -> /r"]),
         (&["/s -> ../../up"], plain("/a.txt", "/s/"), &["/s -> ../../up", "/up/", "/up/a.txt"]),
-        (&["/t", "/s -> t"], plain("/a.txt", "/s"), &["/s", "/t"]),
+        (&["/t", "/s -> t"], plain("/a.txt", "/s"), &["/s -> t", "/t"]),
+        (&["/s -> ../t"], plain("/a.txt", "/s"), &["/s -> ../t", "/t"]),
+        (&["/z/", "/t", "/z/a.txt -> /t"], plain("/a.txt", "/z"), &["/t", "/z/", "/z/a.txt"]),
+        (&["/r/", "/s -> r"], contents("/d/e", "/s"), &["/r/", "/r/f.txt", "/s -> r"]),
+        (&["/z/"], follow(plain("/m", "/z/")), &["/z/", "/z/m"]),
+        (
+            &["/z/"],
+            follow(plain("/l", "/z/")),
+            &["/z/", "/z/l/", "/z/l/e/", "/z/l/e/f.txt", "/z/l/g.md", "/z/l/h.txt"],
+        ),
         (empty, plain("/l", "/z"), &["/z -> d"]),
         (empty, plain("/../../a.txt", "/../../z"), &["/z"]),
         (
             empty,
-            CopyFiles { follow_symlink: true, ..contents("/l", "/z") },
+            follow(contents("/l", "/z")),
             &["/z/", "/z/e/", "/z/e/f.txt", "/z/g.md", "/z/h.txt"],
         ),
-        (empty, CopyFiles { follow_symlink: true, ..plain("/out", "/z") }, &["/z"]),
+        (empty, follow(plain("/out", "/z")), &["/z"]),
         (
             empty,
             CopyFiles { include_patterns: texts(&["**/*.txt"]), ..contents("/d", "/z") },
             &["/z/", "/z/e/", "/z/e/f.txt", "/z/h.txt"],
         ),
-        (empty, CopyFiles { include_patterns: texts(&["nothing"]), ..contents("/d", "/z") }, &[]),
+        (
+            empty,
+            CopyFiles { include_patterns: texts(&["nothing"]), ..contents("/d", "/z") },
+            &["/z/"],
+        ),
         (
             empty,
             CopyFiles { exclude_patterns: texts(&["e"]), ..contents("/d", "/z") },
@@ -114,6 +131,11 @@ async fn what_goes_where() {
             empty,
             CopyFiles { exclude_patterns: texts(&["**", "!e/f.txt"]), ..contents("/d", "/z") },
             &["/z/", "/z/e/", "/z/e/f.txt"],
+        ),
+        (
+            empty,
+            CopyFiles { exclude_patterns: texts(&["a.txt"]), ..wild("/*.txt", "/z/") },
+            &["/z/", "/z/a.txt", "/z/b.txt"],
         ),
         (
             &["/z/", "/z/e"],
@@ -177,6 +199,7 @@ async fn owners_modes_and_times_are_what_was_asked_for() {
         timestamp: Some(5_000_000_000),
         ..plain("/d", "/p/z")
     };
+    assert_eq!(seen(all(), "/p").await.0, 0o750);
     for path in ["/p/z", "/p/z/e", "/p/z/e/f.txt"] {
         assert_eq!(seen(all(), path).await, (0o4750, 7, 8, 5), "{path}");
     }
@@ -186,6 +209,34 @@ async fn owners_modes_and_times_are_what_was_asked_for() {
         || CopyFiles { mode: Some(CopyMode::Symbolic("go-r,a+X".into())), ..plain("/d", "/z") };
     assert_eq!(seen(symbolic(), "/z/g.md").await.0, 0o600);
     assert_eq!(seen(symbolic(), "/z/e").await.0, 0o711);
+}
+
+#[tokio::test]
+async fn what_is_copied_to_is_written_through_a_link_that_stays() {
+    let world = World::new().await;
+    let base = tree(&["/t", "/s -> /t"]);
+    let built = world.build(&copied(&base, plain("/a.txt", "/s"))).await.unwrap();
+    assert_eq!(world.read(&built.tree, "/t").await, "/a.txt");
+}
+
+#[tokio::test]
+async fn a_directory_that_receives_the_contents_of_another_takes_its_time_and_nothing_else() {
+    let world = World::new().await;
+    let directory = |path: &str, mode, time: i64| {
+        let (path, timestamp) = (path.to_owned(), Some(time * 1_000_000_000));
+        MakeDir { path, mode, timestamp, owner: Some(Owner::ids(3, 4)), ..MakeDir::default() }
+    };
+    let made = |directory| {
+        State::scratch().file(FileActions::new().make_dir(directory), OpOptions::default())
+    };
+    let (from, base) = (made(directory("/d", 0o700, 9)), made(directory("/old", 0o711, 5)));
+    for (dest, expected) in [("/old", (0o711, 3, 9)), ("/new", (0o755, 0, 9))] {
+        let copy = CopyFiles { create_dest_path: true, ..contents("/d", dest) };
+        let state = base.file(FileActions::new().copy(&from, copy), OpOptions::default());
+        let built = world.build(&state).await.unwrap();
+        let stat = world.stat(&built.tree, dest).await;
+        assert_eq!((stat.st_mode & 0o7777, stat.st_uid, stat.st_mtime), expected, "{dest}");
+    }
 }
 
 #[tokio::test]
