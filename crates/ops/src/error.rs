@@ -1,14 +1,19 @@
 //! Why an operation failed, in the words that clients know.
 
+use cache::ImmutableRef;
 use digests::Digest;
+use executor::ExecutorError;
 
 use crate::file::FileError;
+
+/// How long the name of an input is in a message: as long as clients are used to.
+const REF_LENGTH: usize = 25;
 
 /// Why an operation failed. Reaches the build's end inside a [`solver::OpError`].
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
     /// A process ended with a status that does not count as success.
-    #[error("process \"{command}\" did not complete successfully: exit code: {code}")]
+    #[error("process {command:?} did not complete successfully: exit code: {code}")]
     Exit {
         /// The command and its arguments.
         command: String,
@@ -17,7 +22,7 @@ pub enum OperationError {
     },
     /// A process was killed because its container had used up its memory.
     #[error(
-        "process \"{command}\" did not complete successfully: cannot allocate memory: exit code: {code}"
+        "process {command:?} did not complete successfully: cannot allocate memory: exit code: {code}"
     )]
     OutOfMemory {
         /// The command and its arguments.
@@ -25,10 +30,19 @@ pub enum OperationError {
         /// The exit status.
         code: u32,
     },
+    /// A process did not come to run.
+    #[error("process {command:?} did not complete successfully")]
+    NotStarted {
+        /// The command and its arguments.
+        command: String,
+        /// Why.
+        #[source]
+        source: ExecutorError,
+    },
     /// The part of an input that the operation uses cannot be read.
-    #[error("failed to compute cache key: failed to calculate checksum of ref {tree}")]
+    #[error("failed to calculate checksum of ref {tree}")]
     Checksum {
-        /// The input, by its layers.
+        /// A short name of the input, equal for equal ones.
         tree: String,
         /// What happened.
         #[source]
@@ -82,4 +96,13 @@ pub enum OperationError {
     /// An operation is of a kind, or asks for something, that this daemon lacks.
     #[error("{0}")]
     Unsupported(String),
+}
+
+impl OperationError {
+    /// Returns the error of an input that cannot be read.
+    pub(crate) fn checksum(input: &ImmutableRef, source: FileError) -> Self {
+        let mut tree = Digest::of(input.identity().as_bytes()).hex();
+        tree.truncate(REF_LENGTH);
+        Self::Checksum { tree, source }
+    }
 }

@@ -15,6 +15,7 @@ use crate::JobId;
 pub struct OpError {
     cause: Arc<dyn Error + Send + Sync>,
     blame: Blame,
+    attempted: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,18 +33,27 @@ struct Cancelled;
 impl OpError {
     /// Wraps an operation's error.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { cause: Arc::from(cause.into()), blame: Blame::Operation }
+        Self::of(Arc::from(cause.into()), Blame::Operation)
     }
 
     /// Says that the work was stopped because it was no longer wanted.
     pub fn cancelled() -> Self {
-        Self { cause: Arc::new(Cancelled), blame: Blame::Cancelled }
+        Self::of(Arc::new(Cancelled), Blame::Cancelled)
     }
 
     /// Says that the operation failed because something that `job` brought along went away, such as
     /// its client. If another job wants the vertex too, the solver tries again without `job`.
     pub fn lost(job: JobId, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { cause: Arc::from(cause.into()), blame: Blame::Lost(job) }
+        Self::of(Arc::from(cause.into()), Blame::Lost(job))
+    }
+
+    fn of(cause: Arc<dyn Error + Send + Sync>, blame: Blame) -> Self {
+        Self { cause, blame, attempted: None }
+    }
+
+    /// Says what the solver wanted of the operation, which is not its work itself. It comes first in the text.
+    pub(crate) fn during(self, attempted: &'static str) -> Self {
+        if self.is_cancelled() { self } else { Self { attempted: Some(attempted), ..self } }
     }
 
     /// Returns the operation's error if it is a `T`.
@@ -66,7 +76,8 @@ impl OpError {
 
     /// Returns the message and the messages of its causes, joined as a client shows them.
     pub fn full_text(&self) -> String {
-        let mut text = self.cause.to_string();
+        let mut text = self.attempted.map_or_else(String::new, |what| format!("{what}: "));
+        text.push_str(&self.cause.to_string());
         let mut cause = self.cause.source();
         while let Some(error) = cause {
             text.push_str(": ");

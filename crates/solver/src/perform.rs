@@ -21,7 +21,11 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
                 let ask = || op.content_key(&context, slot, &input);
                 match self.attempt(&seat.audience, ask).await {
                     Ok(digest) => Outcome::Content(digest.map(KeyId::of_content)),
-                    Err(error) => Outcome::Failed(error),
+                    Err(error) => {
+                        // Nobody saw this begin, and it is by its vertex that a user finds what is wrong.
+                        Interval::begin(&seat.audience).end(Some(&error));
+                        Outcome::Failed(error.during("failed to compute cache key"))
+                    }
                 }
             }
             Task::Exec { inputs } => self.exec(seat, &context, inputs).await,
@@ -67,7 +71,7 @@ impl<R: Clone + Send + Sync + 'static> Engine<R> {
         }
         match outcome {
             Ok(map) => Outcome::Mapped(map),
-            Err(error) => Outcome::Failed(error),
+            Err(error) => Outcome::Failed(error.during("failed to load cache key")),
         }
     }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use cache::ImmutableRef;
 use digests::{Digest, StableHasher};
 use executor::{
-    ContainerId, ExitStatus, Input, Output, ProcessIo, ProcessSpec, Resources, Running,
-    StubRemoval, UserSpec,
+    ContainerId, ExecutorError, ExitStatus, Input, Output, ProcessIo, ProcessSpec, Resources,
+    Running, SetupError, StubRemoval, UserSpec,
 };
 use llb::{ExecOp, Vertex};
 use mount::GuestPath;
@@ -52,7 +52,7 @@ impl Op<ImmutableRef> for ExecOperation {
         };
         let view = self.services.refs.view(input).await.map_err(failure)?;
         let sums = self.services.refs.checksums(input);
-        let tree = input.identity();
+        let input = input.clone();
         let digest = move || -> Result<Digest, OpError> {
             let root = view.root().map_err(failure)?;
             let mut hasher = StableHasher::new("exec.content.v1");
@@ -60,8 +60,7 @@ impl Op<ImmutableRef> for ExecOperation {
                 let path = GuestPath::new(&selector).map_err(failure)?;
                 let digest = sums.digest(&root, &path).map_err(|_| {
                     let missing = crate::FileError::NotFound(format!("\"{path}\""));
-                    let tree = tree.clone();
-                    failure(OperationError::Checksum { tree, source: missing })
+                    failure(OperationError::checksum(&input, missing))
                 })?;
                 hasher.feed(&digest);
             }
@@ -118,6 +117,22 @@ impl ExecOperation {
             ExitStatus::OutOfMemory => OperationError::OutOfMemory { command, code },
             ExitStatus::Code(_) | ExitStatus::Signal(_) => OperationError::Exit { command, code },
         }))
+    }
+
+    /// Returns the error of a process that did not come to run.
+    fn not_started(&self, context: &OpContext, error: ExecutorError) -> OpError {
+        let command = self.command();
+        match error {
+            // As of a process that says so itself, for that is how clients know it: what runs a container ends
+            // with this status if the container's program cannot be run.
+            ExecutorError::Setup(
+                error @ (SetupError::CommandNotFound(_) | SetupError::CommandNotExecutable { .. }),
+            ) => {
+                context.log(LogStream::Stderr, format!("{error}\n"));
+                OpError::new(OperationError::Exit { command, code: 1 })
+            }
+            source => failure(OperationError::NotStarted { command, source }),
+        }
     }
 
     /// Returns the environment: the operation's, proxies, and secrets.
@@ -187,8 +202,9 @@ impl ExecOperation {
             stdout: Output::Chunks(stdout_sender),
             stderr: Output::Chunks(stderr_sender),
         };
+        let started = self.services.executor.start(spec, io).await;
         let process: Box<dyn Running> =
-            self.services.executor.start(spec, io).await.map_err(failure)?;
+            started.map_err(|error| self.not_started(context, error))?;
         let shown = show(context, stdout, stderr);
         let (status, clipper) = tokio::join!(process.wait(), shown);
         let status = status.map_err(failure)?;

@@ -55,8 +55,7 @@ impl Op<ImmutableRef> for FileOperation {
             let tree = view.root().map_err(|error| FileError::Invalid(error.to_string()))?;
             selection::digest(&tree, &sums, &copies)
         });
-        let tree = input.identity();
-        let wrap = |source| OpError::new(OperationError::Checksum { tree, source });
+        let wrap = |source| OpError::new(OperationError::checksum(input, source));
         digest.await.map_err(failure)?.map(Some).map_err(wrap)
     }
 
@@ -106,7 +105,7 @@ impl FileOperation {
     }
 
     fn digest(&self) -> Digest {
-        let mut hasher = StableHasher::new("file.op.v1");
+        let mut hasher = StableHasher::new("file.op.v2");
         hasher.feed(&(self.op.actions.len() as u64));
         for action in &self.op.actions {
             selection::feed_action(&mut hasher, action);

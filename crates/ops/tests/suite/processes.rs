@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use executor::{FakeExecutor, FakeProcess, GuestMount, ProcessSpec};
+use executor::{FakeExecutor, FakeProcess, GuestMount, ProcessSpec, SetupError};
 use llb::{ExecOptions, FileActions, MakeDir, OpOptions, RunMount, State};
 use mount::Mount;
 use rustix::fs::{Mode, OFlags};
@@ -51,13 +51,36 @@ async fn what_a_process_wrote_is_its_result_and_is_found_again() {
 #[tokio::test]
 async fn a_process_that_fails_leaves_its_text_and_nothing_else() {
     let world = World::running(writing(7)).await;
-    let state = base().run(options(&["make", "all"]), OpOptions::named("step")).root();
+    let state = base().run(options(&["make", "\"all\""]), OpOptions::named("step")).root();
     assert_eq!(
         world.failure(&state).await,
-        "process \"make all\" did not complete successfully: exit code: 7"
+        r#"process "make \"all\"" did not complete successfully: exit code: 7"#
     );
-    let accepted = ExecOptions { valid_exit_codes: vec![7], ..options(&["make", "all"]) };
+    let accepted = ExecOptions { valid_exit_codes: vec![7], ..options(&["make", "\"all\""]) };
     world.build(&base().run(accepted, OpOptions::default()).root()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_start_says_why_and_of_which_step() {
+    let text = "exec: \"/no\": no such file or directory";
+    let (command, reason) = ("/no".to_owned(), "no such file or directory".to_owned());
+    let missing = SetupError::CommandNotExecutable { command, reason };
+    let nobody = SetupError::UserNotFound("nobody".to_owned());
+    for (error, log, ended) in [
+        (missing, format!("{text}\n"), "exit code: 1"),
+        (nobody, String::new(), "unable to find user nobody: no matching entries in passwd file"),
+    ] {
+        let world = World::running(FakeExecutor::new(move |_| Err(error.clone()))).await;
+        let options = ExecOptions { valid_exit_codes: vec![0, 1], ..options(&["/no", "x"]) };
+        let state = base().run(options, OpOptions::named("step")).root();
+        let (job, feed) = world.job("job");
+        let failed = job.build(crate::world::edge(&state).unwrap()).await.unwrap_err();
+        assert_eq!(
+            failed.source.full_text(),
+            format!("process \"/no x\" did not complete successfully: {ended}")
+        );
+        assert_eq!(crate::world::log(&feed.snapshot()), log);
+    }
 }
 
 #[tokio::test]

@@ -243,7 +243,8 @@ async fn a_checksum_is_held_against_the_commit() {
     };
     world.build(&with(&commit[..10], "main")).await.unwrap();
     let text = world.failure(&with("0123abc", "main")).await;
-    assert_eq!(text, format!("expected checksum to match 0123abc, got {commit}"));
+    let wrong = format!("expected checksum to match 0123abc, got {commit}");
+    assert_eq!(text, format!("failed to load cache key: {wrong}"));
     let by_commit = GitOptions {
         checksum: commit.clone(),
         reference: "main".to_owned(),

@@ -133,7 +133,7 @@ async fn a_secret_that_is_named_must_be_there_and_is_sent_as_it_is() {
         ..HttpOptions::default()
     };
     let state = file(&server.url("/f"), options);
-    assert_eq!(world.failure(&state).await, "secret mine: not found");
+    assert_eq!(world.failure(&state).await, "failed to load cache key: secret mine: not found");
     let client = FakeClient::new().with_secret("mine", "Basic abc");
     let _client = client.connect(&world.sessions, "one").await.unwrap();
     world.build_for(&state, ["one"]).await.unwrap();

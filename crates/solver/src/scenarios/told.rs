@@ -126,6 +126,21 @@ async fn a_failure_is_told_with_its_text() {
 }
 
 #[tokio::test]
+async fn an_input_that_cannot_be_read_is_told_as_a_failure_of_the_vertex() {
+    let bench = Bench::new();
+    let source = toy("source", &[]).edge();
+    let edge = toy("top", &[source]).by_content(0).unreadable("no such file").edge();
+    let (job, feed) = bench.job("job");
+    let error = job.build(edge).await.unwrap_err();
+    drop(job);
+    assert_eq!(
+        (error.name.as_str(), told(&feed).last().unwrap().as_str()),
+        ("top", "top toy failed: no such file")
+    );
+    assert_eq!(error.source.full_text(), "failed to compute cache key: toy failed: no such file");
+}
+
+#[tokio::test]
 async fn work_that_a_hit_made_needless_is_not_told_as_cancelled() {
     let bench = Bench::new();
     let gate = closed_gate();

@@ -31,6 +31,7 @@ pub(super) struct Toy {
     gate: Option<Arc<Semaphore>>,
     /// What each run has built, as a job of its own.
     nested: Option<(Solver<String>, Edge)>,
+    unreadable: Option<&'static str>,
     failures: Mutex<Vec<Failure>>,
     pub(super) maps: AtomicUsize,
     pub(super) contents: AtomicUsize,
@@ -64,6 +65,7 @@ pub(super) fn toy(name: &str, inputs: &[Edge]) -> Toy {
         counts: Vec::new(),
         gate: None,
         nested: None,
+        unreadable: None,
         failures: Mutex::default(),
         maps: AtomicUsize::new(0),
         contents: AtomicUsize::new(0),
@@ -111,6 +113,11 @@ impl Toy {
     /// Has `edge` built by each run, which gives what that gives.
     pub(super) fn building(self, bench: &Bench, edge: &Edge) -> Self {
         Self { nested: Some((bench.solver.clone(), edge.clone())), ..self }
+    }
+
+    /// Fails where the content of an input is asked for.
+    pub(super) fn unreadable(self, text: &'static str) -> Self {
+        Self { unreadable: Some(text), ..self }
     }
 
     pub(super) fn failing(self, failure: Failure) -> Self {
@@ -171,6 +178,9 @@ impl Op<String> for Toy {
         input: &String,
     ) -> Result<Option<Digest>, OpError> {
         self.contents.fetch_add(1, Ordering::SeqCst);
+        if let Some(text) = self.unreadable {
+            return Err(OpError::new(ToyError(text)));
+        }
         Ok(Some(Digest::of(input)))
     }
 
