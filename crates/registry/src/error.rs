@@ -123,6 +123,15 @@ pub enum RegistryError {
         /// What is wrong with the answer.
         problem: String,
     },
+    /// Mirrors were asked before the registry, and did not have it either.
+    #[error("{}", was_asked(.mirrors))]
+    Mirrored {
+        /// The mirrors' hosts, in the order in which they were asked, with what they said.
+        mirrors: Vec<(String, String)>,
+        /// What the registry itself said.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// The credentials could not be had.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -160,14 +169,39 @@ pub enum RegistryError {
 
 impl RegistryError {
     /// Returns true if there is no such thing in the registry.
-    pub const fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.of_registry(), Self::NotFound { .. })
     }
 
     /// Returns true if the registry wants other credentials.
-    pub const fn is_denied(&self) -> bool {
-        matches!(self, Self::Denied { .. })
+    pub fn is_denied(&self) -> bool {
+        matches!(self.of_registry(), Self::Denied { .. })
     }
+
+    /// Returns what the registry itself said.
+    fn of_registry(&self) -> &Self {
+        match self {
+            Self::Mirrored { source, .. } => source.of_registry(),
+            error => error,
+        }
+    }
+
+    /// Returns the message with the messages of its causes.
+    pub(crate) fn full_text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+}
+
+fn was_asked(mirrors: &[(String, String)]) -> String {
+    let mirrors =
+        mirrors.iter().map(|(host, said)| format!("mirror `{host}` was asked first ({said})"));
+    mirrors.collect::<Vec<_>>().join(", ")
 }
 
 fn after_colon(message: &str) -> String {

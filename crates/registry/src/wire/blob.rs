@@ -15,7 +15,7 @@ use url::Url;
 
 use super::answer::refusal;
 use super::exchange::{Exchange, Party, Question, Target};
-use super::pull::{garbage, header, parties};
+use super::pull::{garbage, header, last_word, parties, passed_over};
 use super::transport::Failure;
 use crate::retry::Backoff;
 use crate::{Access, Action, BlobStream, RegistryError};
@@ -44,6 +44,7 @@ pub(super) async fn fetch(
         received: 0,
         backoff: Backoff::new(&exchange.config.timing),
         open: None,
+        passed: Vec::new(),
     };
     transfer.open().await?;
     Ok(Box::pin(stream::try_unfold(transfer, |mut transfer| async {
@@ -84,6 +85,8 @@ struct Transfer {
     /// Counts how often in a row it broke without bringing anything.
     backoff: Backoff,
     open: Option<Open>,
+    /// Who did not have it, with what they said.
+    passed: Vec<(String, RegistryError)>,
 }
 
 /// A blob that is being received.
@@ -169,12 +172,14 @@ impl Transfer {
                     self.open = Some(open);
                     return Ok(());
                 }
-                Err(error) if self.givers.len() > 1 => {
-                    tracing::debug!(attempt = %giver.party.attempt, %error, "not to be had there");
+                Err(error) => {
+                    self.passed.push(passed_over(giver.party, error));
+                    if self.givers.len() == 1 {
+                        return Err(last_word(std::mem::take(&mut self.passed), &self.name));
+                    }
                     self.givers.pop_front();
                     self.backoff.reset();
                 }
-                Err(error) => return Err(error),
             }
         }
     }

@@ -49,14 +49,14 @@ pub(super) async fn resolve(
         (Some(digest), _) => digest.to_string(),
         (None, tag) => tag.unwrap_or("latest").to_owned(),
     };
-    let mut last = None;
+    let mut failures = Vec::new();
     for party in parties(exchange, reference, Action::Resolve, &object, access)? {
         match resolve_at(exchange, &party, reference).await {
             Ok(resolved) => return Ok(resolved),
-            Err(error) => last = Some(passed_over(&party, error)),
+            Err(error) => failures.push(passed_over(party, error)),
         }
     }
-    Err(last_word(last, reference))
+    Err(last_word(failures, &reference.to_string()))
 }
 
 async fn resolve_at(
@@ -81,14 +81,14 @@ pub(super) async fn manifest(
 ) -> Result<Bytes, RegistryError> {
     let object = descriptor.digest.to_string();
     let name = format!("{}@{object}", reference.name());
-    let mut last = None;
+    let mut failures = Vec::new();
     for party in parties(exchange, reference, Action::FetchManifest, &object, access)? {
         match manifest_at(exchange, &party, descriptor, &name).await {
             Ok(bytes) => return Ok(bytes),
-            Err(error) => last = Some(passed_over(&party, error)),
+            Err(error) => failures.push(passed_over(party, error)),
         }
     }
-    Err(last_word(last, reference))
+    Err(last_word(failures, &reference.to_string()))
 }
 
 async fn manifest_at(
@@ -107,14 +107,24 @@ async fn manifest_at(
 }
 
 /// Notes that someone could not help, before the next one is asked.
-fn passed_over(party: &Party, error: RegistryError) -> RegistryError {
+pub(super) fn passed_over(party: Party, error: RegistryError) -> (String, RegistryError) {
     tracing::debug!(attempt = %party.attempt, %error, "not to be had there");
-    error
+    (party.attempt.host, error)
 }
 
-/// Returns what is wrong: the one that was asked last is the registry itself, not a mirror.
-fn last_word(last: Option<RegistryError>, reference: &Reference) -> RegistryError {
-    last.unwrap_or_else(|| RegistryError::NotFound { name: reference.to_string() })
+/// Returns what is wrong. The one that was asked last is the registry itself, not a mirror: what it says is the
+/// error, together with what is not the same of what its mirrors say.
+pub(super) fn last_word(mut failures: Vec<(String, RegistryError)>, name: &str) -> RegistryError {
+    let Some((_, last)) = failures.pop() else {
+        return RegistryError::NotFound { name: name.to_owned() };
+    };
+    let text = last.full_text();
+    let others = failures.into_iter().map(|(host, error)| (host, error.full_text()));
+    let mirrors: Vec<_> = others.filter(|(_, said)| *said != text).collect();
+    if mirrors.is_empty() {
+        return last;
+    }
+    RegistryError::Mirrored { mirrors, source: Box::new(last) }
 }
 
 /// Asks for the headers only. Returns none if they do not say enough: then the whole is to be fetched,

@@ -126,6 +126,7 @@ fn may_pass(error: &RegistryError) -> bool {
         RegistryError::NotFound { .. }
         | RegistryError::Denied { .. }
         | RegistryError::Garbage { .. }
+        | RegistryError::Mirrored { .. }
         | RegistryError::Credentials(_)
         | RegistryError::Source { .. }
         | RegistryError::File { .. }

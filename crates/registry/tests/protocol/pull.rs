@@ -310,8 +310,38 @@ async fn when_nobody_has_it_the_registry_has_the_last_word() {
     let settings =
         HostConfig { mirrors: vec![sick.host()], http: Some(true), ..HostConfig::default() };
     config.hosts.insert(origin.host(), settings);
-    let error = registry(config).resolve(&origin.reference("a"), &Access::anonymous()).await;
-    assert!(error.unwrap_err().is_not_found());
+    let name = origin.reference("a");
+    let error = registry(config).resolve(&name, &Access::anonymous()).await.unwrap_err();
+    assert!(error.is_not_found());
+    let mirror = error.to_string();
+    assert!(mirror.starts_with(&format!("mirror `{}` was asked first (", sick.host())), "{mirror}");
+    let registry = error.source().unwrap().to_string();
+    assert_eq!(registry, format!("{name}: not found"));
+}
+
+#[tokio::test]
+async fn a_mirror_that_has_it_not_is_told_of_when_the_registry_is_out_of_reach() {
+    let mirror = Server::start(|_, _| status(404)).await;
+    let mut config = plain(&[&mirror]);
+    // Nobody listens on this port.
+    let gone = "127.0.0.1:1".to_owned();
+    let settings =
+        HostConfig { mirrors: vec![mirror.host()], http: Some(true), ..HostConfig::default() };
+    config.hosts.insert(gone.clone(), settings);
+    let name: Reference = format!("{gone}/a:b").parse().unwrap();
+    let registry = registry(config);
+    let asked = format!("mirror `{}` was asked first ({name}: not found)", mirror.host());
+    let access = Access::anonymous();
+    for error in [
+        registry.resolve(&name, &access).await.map(drop).unwrap_err(),
+        registry.manifest(&name, &descriptor(), &access).await.map(drop).unwrap_err(),
+    ] {
+        assert!(error.to_string().starts_with("mirror `"), "{error}");
+        let last = error.source().unwrap().to_string();
+        assert!(last.ends_with("from `127.0.0.1:1`"), "{last}");
+    }
+    let error = registry.resolve(&name, &access).await.unwrap_err();
+    assert_eq!(error.to_string(), asked);
 }
 
 #[tokio::test]
