@@ -20,6 +20,7 @@ use session::{SessionGroup, SessionId};
 use solver::{JobId, OpError, Solver};
 use volumes::VolumeManager;
 
+use crate::attestations;
 use crate::builds::{Builds, Entry, Running};
 use crate::failure::Explain;
 use crate::graph::Entitlements;
@@ -224,13 +225,16 @@ impl Builder {
         let bridge = begun.bridge()?;
         let frontend = self.frontend_result(request, begun, bridge).await?;
         let built = result::evaluate(bridge, &frontend.results).await?;
+        let said = attestations::read(&Shared(bridge.clone()), &frontend).await?;
+        let asked = bridge.definitions();
         let facts = result::Facts {
             request,
             frontend: &frontend,
+            asked: &asked,
             started: begun.record.created,
             workers: &self.0.environment.workers,
         };
-        let (export, statements) = result::assemble(&facts, built, provenance)?;
+        let (export, statements) = result::assemble(&facts, built, provenance, said)?;
         let mut response = BTreeMap::new();
         for (key, value) in &frontend.metadata {
             if key.starts_with("frontend.") {

@@ -172,6 +172,11 @@ impl JobBridge {
         self.handles.lock().get(handle).map(|known| known.definition.clone())
     }
 
+    /// Returns all graphs that the build was given, in no order.
+    pub(crate) fn definitions(&self) -> Vec<Definition> {
+        self.handles.lock().values().map(|known| known.definition.clone()).collect()
+    }
+
     async fn in_tree<T: Send + 'static>(
         &self,
         handle: &RefHandle,

@@ -5,6 +5,7 @@
 //! their definitions and results by reference; what operations do is known to others, who hand in an
 //! `OpResolver` through the solver.
 
+mod attestations;
 mod builder;
 mod builds;
 mod codec;

@@ -45,6 +45,8 @@ pub(crate) async fn evaluate(
 pub(crate) struct Facts<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) frontend: &'a FrontendResult,
+    /// All graphs that were given to the build.
+    pub(crate) asked: &'a [Definition],
     pub(crate) started: SystemTime,
     pub(crate) workers: &'a [WorkerInfo],
 }
@@ -70,11 +72,12 @@ impl Facts<'_> {
 pub(crate) type Statements = BTreeMap<String, Vec<Statement>>;
 
 /// Returns the result in the form that exporters take, and what the record of the build keeps: statements are
-/// made for it also if nobody asked for them in the result.
+/// made for it also if nobody asked for them in the result. `said` is what the frontend says of the result.
 pub(crate) fn assemble(
     facts: &Facts<'_>,
     mut built: Built,
     provenance: Option<&ProvenanceOptions>,
+    mut said: Statements,
 ) -> Result<(ExportResult, Statements), BuildError> {
     let platforms = facts.platforms()?;
     let find = |id: &str| {
@@ -90,9 +93,14 @@ pub(crate) fn assemble(
     };
     let for_the_record = ProvenanceOptions::for_the_record();
     let options = provenance.unwrap_or(&for_the_record);
-    let statements = statements(facts, &built, options, &single);
-    if provenance.is_some() {
-        export.attestations.clone_from(&statements);
+    let made = statements(facts, &built, options, &single);
+    export.attestations.clone_from(&said);
+    for (platform, statements) in made {
+        if provenance.is_some() {
+            let exported = export.attestations.entry(platform.clone()).or_default();
+            exported.extend(statements.iter().cloned());
+        }
+        said.entry(platform).or_default().extend(statements);
     }
     export.refs = match &facts.frontend.results {
         Results::ByPlatform(_) => {
@@ -111,7 +119,7 @@ pub(crate) fn assemble(
             ExportRefs::Single(result, single)
         }
     };
-    Ok((export, statements))
+    Ok((export, said))
 }
 
 fn statements(
@@ -121,15 +129,26 @@ fn statements(
     single: &Platform,
 ) -> Statements {
     let mut statements = Statements::new();
+    let is_result = |asked: &&Definition| {
+        built.values().any(|(_, definition)| definition.as_ref() == Some(*asked))
+    };
+    let beside: Vec<_> = facts.asked.iter().filter(|asked| !is_result(asked)).collect();
+    let here = facts.default_platform().short();
     for (id, (_, definition)) in built {
+        // Nothing comes from nowhere.
+        let Some(definition) = definition.as_ref().filter(|definition| !definition.is_empty())
+        else {
+            continue;
+        };
         let platform = if id.is_empty() { single.short() } else { id.clone() };
         let statement = provenance::statement(
             options,
             &provenance::Facts {
                 reference: &facts.request.reference,
                 options: &facts.request.options,
-                definition: definition.as_ref(),
-                platform: &platform,
+                definition: Some(definition),
+                beside: &beside,
+                platform: &here,
                 started: facts.started,
                 finished: SystemTime::now(),
             },

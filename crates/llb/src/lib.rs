@@ -7,6 +7,7 @@
 
 pub mod caps;
 mod definition;
+mod document;
 mod encode;
 mod error;
 mod exec;
@@ -22,6 +23,7 @@ mod state;
 pub mod wire;
 
 pub use definition::Definition;
+pub use document::GraphDocument;
 pub use error::{DefinitionError, OpError};
 pub use exec::{
     CacheMount, CacheSharing, ContentCache, Device, ExecOp, ExtraHost, Mount, MountKind, NetMode,
