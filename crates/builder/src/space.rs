@@ -74,6 +74,10 @@ impl Space {
         let mut records = self.usage().await?;
         let mut removed = Vec::new();
         for request in requests {
+            if request.min_free_space > 0 {
+                // Or more would go than has to, for what is free only when the last is off the disk.
+                self.collector.reclaim().await;
+            }
             let chosen = plan(&records, request, SystemTime::now(), self.free());
             let mut freed = self.remove(&records, &chosen, request.all).await?.into_iter();
             let taken = records.extract_if(.., |record| match freed.next().flatten() {
@@ -177,10 +181,11 @@ impl Neighbour for Layers {
             let not_volumes = format!("type!={}", RecordKind::CacheMount.name());
             let Ok(filter) = Filter::parse(&[not_volumes]) else { return };
             let request = PruneRequest { filter, min_free_space: bytes, ..Default::default() };
-            // Who asks looks for itself whether there is room now.
             if let Err(error) = space.prune(request).await {
                 tracing::warn!(%error, "no room was made for cache volumes");
             }
+            // Who asks looks for itself whether there is room now.
+            space.collector.reclaim().await;
         })
     }
 }

@@ -63,6 +63,11 @@ impl Collector {
         gone.failure.map_or(Ok(freed), Err)
     }
 
+    /// Waits until what was removed so far takes no space any more.
+    pub async fn reclaim(&self) {
+        self.refs.snapshotter().reclaim().await;
+    }
+
     /// Removes blobs that are no layer's, are not in `keep`, and are older than `age`; returns how many.
     ///
     /// # Errors

@@ -21,6 +21,12 @@ use crate::{HostPath, Mount, MountSource, OverlayUpper, RootDir, Syncing};
 /// The most lower directories one overlay takes (`OVL_MAX_STACK` of the kernel).
 pub const OVERLAY_MAX_LOWER: usize = 500;
 
+/// The options of every overlay that is written to, and what they are set to. A layer must mean the same
+/// under any other stack, so nothing in it may point at what was below when it was made; a kernel may be
+/// told to let it, by default (`overlayfs.rst` of the kernel, "redirect_dir" and "metadata only copy up").
+pub const SELF_CONTAINED: [(&str, &str); 3] =
+    [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+
 /// Why a mount could not be performed.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -245,9 +251,8 @@ fn overlay(
             fsconfig_set_flag(&configuration.descriptor, "volatile")
                 .map_err(|error| configuration.refused(error))?;
         }
-        // A layer must mean the same under any other stack, so nothing in it may point at what was
-        // below when it was made. A kernel built without an option refuses its name: then it is off.
-        for (key, off) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        // A kernel built without an option refuses its name: then it is off.
+        for (key, off) in SELF_CONTAINED {
             let _ = fsconfig_set_string(&configuration.descriptor, key, off);
         }
     }

@@ -10,7 +10,7 @@ use mount::{HostPath, Mount, RootDir};
 
 use crate::diff::diff_trees;
 use crate::flatten::put_layer;
-use crate::removal::{remove_later, remove_tree};
+use crate::removal::{Removals, remove_tree};
 use crate::snapshotter::{ActiveSink, Held};
 use crate::store::{Store, Unfinished};
 use crate::walk::TreeError;
@@ -31,7 +31,10 @@ pub struct CopySnapshotter {
 
 /// A stack as a plain tree, removed when nobody looks at it any more.
 #[derive(Debug)]
-struct Tree(HostPath);
+struct Tree {
+    path: HostPath,
+    removals: Arc<Removals>,
+}
 
 /// A layer's directory that is a plain tree by itself, or a tree made for the stack.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ impl Held for HeldTree {}
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        remove_later(vec![self.0.clone()]);
+        self.removals.begin(vec![self.path.clone()]);
     }
 }
 
@@ -57,7 +60,7 @@ impl Shown {
     fn path(&self) -> &HostPath {
         match self {
             Self::Directory(path) => path,
-            Self::Tree(tree) => &tree.0,
+            Self::Tree(tree) => &tree.path,
         }
     }
 }
@@ -68,8 +71,7 @@ impl CopySnapshotter {
     /// # Errors
     /// Returns an error if `root` cannot be made or listed.
     pub async fn open(root: HostPath) -> Result<Self, SnapshotError> {
-        let (store, gone) = tasks::blocking("open layers", move || Store::open(root)).await??;
-        remove_later(gone);
+        let store = tasks::blocking("open layers", move || Store::open(root)).await??;
         Ok(Self { store: Arc::new(store), trees: Arc::default() })
     }
 
@@ -140,7 +142,7 @@ impl Snapshotter for CopySnapshotter {
         Ok(match self.show(stack).await? {
             Shown::Directory(path) => View::new(Mount::bind(path).read_only(), None),
             Shown::Tree(tree) => {
-                let mount = Mount::bind(tree.0.clone()).read_only();
+                let mount = Mount::bind(tree.path.clone()).read_only();
                 View::new(mount, Some(Box::new(HeldTree { _tree: tree })))
             }
         })
@@ -160,7 +162,7 @@ impl Snapshotter for CopySnapshotter {
     async fn remove(&self, layer: &LayerKey) -> Result<(), SnapshotError> {
         let layer = layer.clone();
         let gone = self.with("remove layer", move |store| store.remove(&layer)).await?;
-        remove_later(vec![gone]);
+        self.store.removals.begin(vec![gone]);
         Ok(())
     }
 
@@ -172,6 +174,10 @@ impl Snapshotter for CopySnapshotter {
 
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError> {
         Ok(self.store.keys())
+    }
+
+    async fn reclaim(&self) {
+        self.store.removals.finish().await;
     }
 
     async fn sync(&self) -> Result<(), SnapshotError> {
@@ -197,9 +203,10 @@ fn show(
     if let Some(tree) = known.and_then(|tree| tree.upgrade()) {
         return Ok(Shown::Tree(tree));
     }
-    let tree = Arc::new(Tree(store.create_view()?));
+    let removals = store.removals.clone();
+    let tree = Arc::new(Tree { path: store.create_view()?, removals });
     for (key, layer) in stack.iter().zip(layers) {
-        put(layer, &tree.0, key)?;
+        put(layer, &tree.path, key)?;
     }
     let mut trees = trees.lock().unwrap_or_else(PoisonError::into_inner);
     trees.retain(|_, tree| tree.strong_count() > 0);

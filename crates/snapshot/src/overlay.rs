@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use mount::detached::OVERLAY_MAX_LOWER;
 use mount::{HostPath, Mount, MountSource, OverlayUpper, Syncing};
 
-use crate::removal::remove_later;
 use crate::snapshotter::ActiveSink;
 use crate::store::{Store, Unfinished};
 use crate::untouched::remove_untouched;
@@ -31,8 +30,7 @@ impl OverlaySnapshotter {
     /// # Errors
     /// Returns an error if `root` cannot be made or listed.
     pub async fn open(root: HostPath) -> Result<Self, SnapshotError> {
-        let (store, gone) = tasks::blocking("open layers", move || Store::open(root)).await??;
-        remove_later(gone);
+        let store = tasks::blocking("open layers", move || Store::open(root)).await??;
         Ok(Self { store: Arc::new(store) })
     }
 
@@ -108,7 +106,7 @@ impl Snapshotter for OverlaySnapshotter {
     async fn remove(&self, layer: &LayerKey) -> Result<(), SnapshotError> {
         let layer = layer.clone();
         let gone = self.with("remove layer", move |store| store.remove(&layer)).await?;
-        remove_later(vec![gone]);
+        self.store.removals.begin(vec![gone]);
         Ok(())
     }
 
@@ -126,7 +124,7 @@ impl Snapshotter for OverlaySnapshotter {
         match removed.await {
             Ok((gone, outcome)) => {
                 let count = gone.len();
-                remove_later(gone);
+                self.store.removals.begin(gone);
                 (count, outcome)
             }
             Err(error) => (0, Err(error.into())),
@@ -141,6 +139,10 @@ impl Snapshotter for OverlaySnapshotter {
 
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError> {
         Ok(self.store.keys())
+    }
+
+    async fn reclaim(&self) {
+        self.store.removals.finish().await;
     }
 
     async fn sync(&self) -> Result<(), SnapshotError> {

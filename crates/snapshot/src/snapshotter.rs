@@ -91,6 +91,9 @@ pub trait Snapshotter: Send + Sync + Debug {
     /// Returns all layers that are committed or kept, in the order of their keys.
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError>;
 
+    /// Waits until what was removed so far takes no space any more.
+    async fn reclaim(&self);
+
     /// Makes all layers committed so far survive a power loss. It writes out everything the file
     /// system has in memory, so it is for a quiet moment, and for the end of the program.
     async fn sync(&self) -> Result<(), SnapshotError>;

@@ -15,7 +15,7 @@ use mount::HostPath;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::removal::{remove_later, remove_tree};
+use crate::removal::{Removals, remove_tree};
 use crate::settle::settle;
 use crate::walk::TreeError;
 use crate::{LayerKey, SnapshotError, Usage, node};
@@ -46,6 +46,7 @@ pub(crate) struct Store {
     /// Held only for a look or a change, never over the disk.
     layers: Mutex<HashMap<LayerKey, State>>,
     numbers: AtomicU64,
+    pub(crate) removals: Arc<Removals>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,21 +72,23 @@ pub(crate) struct Record {
 }
 
 impl Store {
-    /// Opens the layers in `root`; blocking. What is swept is returned, to be removed at leisure.
-    pub(crate) fn open(root: HostPath) -> Result<(Self, Vec<HostPath>), SnapshotError> {
+    /// Opens the layers in `root`; blocking. What is swept is removed at leisure.
+    pub(crate) fn open(root: HostPath) -> Result<Self, SnapshotError> {
         let marks = root.join(".unsynced").join(boot()?);
         for directory in [&root.join(".empty"), &marks] {
             fs::create_dir_all(directory)
                 .map_err(SnapshotError::io("create directory", directory.as_path()))?;
         }
         let layers = Mutex::default();
-        let mut store = Self { root, marks, layers, numbers: AtomicU64::new(0) };
+        let (numbers, removals) = (AtomicU64::new(0), Arc::default());
+        let mut store = Self { root, marks, layers, numbers, removals };
         let mut gone = store.sweep()?;
         gone.extend(store.drop_unsynced()?);
         if !gone.is_empty() {
             tracing::info!(count = gone.len(), "removing layers that were not finished");
         }
-        Ok((store, gone))
+        store.removals.begin(gone);
+        Ok(store)
     }
 
     /// Finds the layers, and puts aside what is not one.
@@ -432,7 +435,7 @@ impl Drop for Unfinished {
         let aside = self.store.put_aside(&directory);
         self.store.layers().remove(&self.key);
         match aside {
-            Ok(gone) => remove_later(vec![gone]),
+            Ok(gone) => self.store.removals.begin(vec![gone]),
             Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(snapshot.key = %self.key, %error, "layer is not discarded until the next start");

@@ -166,6 +166,10 @@ impl Snapshotter for TestSnapshotter {
         self.inner.layers().await
     }
 
+    async fn reclaim(&self) {
+        self.inner.reclaim().await;
+    }
+
     async fn sync(&self) -> Result<(), SnapshotError> {
         self.inner.sync().await
     }

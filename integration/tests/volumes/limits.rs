@@ -1,5 +1,6 @@
 //! What volumes take, shown and removed by the usual client, and the limits that policies set.
 
+use integration::Launch;
 use integration::house::{House, at_c};
 
 #[test]
@@ -106,5 +107,22 @@ fn what_would_take_a_volume_over_its_quota_is_not_published() -> anyhow::Result<
         assert_eq!(house.run(&mount, "ls /c && echo more >> /c/file")?, ["file"], "{id}");
         assert_eq!(house.run(&mount, "cat /c/file")?, ["small", "more"], "{id} is of use still");
     }
+    Ok(())
+}
+
+#[test]
+fn results_that_nobody_needs_give_way_before_a_volume_does() -> anyhow::Result<()> {
+    let config = "[larder.volumes]\nreserve = \"32MB\"\n".to_owned();
+    let house = House::launch(Launch { config, disk: Some(72 << 20), ..Launch::default() })?;
+    let write = |file: &str, megabytes: u32| {
+        format!("dd if=/dev/urandom of={file} bs=1048576 count={megabytes} 2>/dev/null")
+    };
+    house.run(&at_c("warm", ""), &write("/c/kept", 8))?;
+    house.run("", &write("/result", 36))?;
+    assert!(house.world.disk_usage(&[])?.contains("of=/result"), "it stays while there is room");
+    // Of 72 MiB less than 28 are free now.
+    assert_eq!(house.run(&at_c("warm", ""), "ls /c")?, ["kept"]);
+    let left = house.world.disk_usage(&[])?;
+    assert!(!left.contains("of=/result"), "the result is what goes: {left}");
     Ok(())
 }

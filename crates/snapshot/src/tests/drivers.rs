@@ -307,6 +307,10 @@ async fn many_layers_are_removed_up_to_the_first_that_is_not_there() {
         let (count, outcome) = snapshotter.remove_all(&keys[1..]).await;
         assert!(outcome.is_ok(), "{name}: {outcome:?}");
         assert_eq!((count, snapshotter.layers().await.unwrap().len()), (2, 0), "{name}");
+        snapshotter.reclaim().await;
+        let left = fs::read_dir(place.path(name)).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| !name.as_encoded_bytes().starts_with(b".")).collect();
+        assert!(left.is_empty(), "{name}: {left:?} still takes space");
     }
 }
 

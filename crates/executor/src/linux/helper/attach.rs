@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use mount::detached::SELF_CONTAINED;
 use mount::{OverlayUpper, Syncing};
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -100,6 +101,10 @@ pub(super) fn overlay(
                 .and_then(|()| fsconfig_set_flag(&context, "volatile"))
                 .map_err(|errno| AttachError::with_log("volatile", &context, errno))?;
         }
+        // A kernel built without an option refuses its name: then it is off.
+        for (key, off) in SELF_CONTAINED {
+            let _ = fsconfig_set_string(&context, key, off);
+        }
     }
     finish(&context, attributes)
 }
@@ -116,6 +121,7 @@ fn old_overlay(
     let mut options = format!("lowerdir={}", lower.join(":"));
     if let Some(upper) = upper {
         options += &format!(",upperdir={},workdir={}", upper.upper, upper.work);
+        options.extend(SELF_CONTAINED.map(|(key, off)| format!(",{key}={off}")));
         if upper.syncing == Syncing::Owner {
             upper.admit_again().map_err(AttachError::of("rmdir"))?;
             options += ",volatile";
