@@ -103,7 +103,9 @@ fn is_as_below(stat: &Stat, path: &Path, below: &[HostPath]) -> Result<bool, Err
 
 /// Returns true if something on the way to `path` in this layer hides what lies below.
 fn hides(layer: &HostPath, path: &Path) -> Result<bool, Errno> {
-    for ancestor in path.ancestors().skip(1) {
+    // A layer's root hides nothing: the kernel merges the roots of all layers.
+    let ancestors = path.ancestors().skip(1).filter(|ancestor| !ancestor.as_os_str().is_empty());
+    for ancestor in ancestors {
         let place = layer.as_path().join(ancestor);
         match rustix::fs::lstat(&place) {
             Ok(found) if FileType::from_raw_mode(found.st_mode) != FileType::Directory => {
