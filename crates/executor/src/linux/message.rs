@@ -42,6 +42,8 @@ pub(crate) struct ContainerPlan {
     pub id: ContainerId,
     /// An empty directory to assemble mounts on.
     pub scratch: HostPath,
+    /// A tree of the places where the usual things are mounted, to lie below a root that is written to.
+    pub skeleton: HostPath,
     pub root: Mount,
     pub root_readonly: bool,
     pub mounts: Vec<(GuestPath, PlannedMount)>,

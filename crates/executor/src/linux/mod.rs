@@ -15,6 +15,7 @@ mod nursery;
 mod plan;
 mod running;
 mod seccomp;
+mod skeleton;
 mod streams;
 mod sweep;
 pub(crate) mod sys;
@@ -85,6 +86,8 @@ fn prepare(directory: &mount::HostPath) -> Result<(CgroupTrees, String), Executo
     let state = |doing, path: String| move |source| ExecutorError::State { doing, path, source };
     let scratch = plan::scratch(directory);
     std::fs::create_dir_all(scratch.as_path()).map_err(state("create", scratch.to_string()))?;
+    let skeleton = plan::skeleton(directory);
+    skeleton::make(&skeleton).map_err(state("create", skeleton.to_string()))?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(state("read", "/proc/self/mountinfo".to_owned()))?;
     let trees = CgroupTrees::from_mountinfo(&mounts);

@@ -20,6 +20,11 @@ pub(super) fn scratch(state_dir: &HostPath) -> HostPath {
     state_dir.join("scratch")
 }
 
+/// Returns where the places are that every container mounts something on.
+pub(super) fn skeleton(state_dir: &HostPath) -> HostPath {
+    state_dir.join("skeleton")
+}
+
 /// Returns the name of the cgroups of the executor in `state_dir`: the same after a restart, and
 /// another one for another directory.
 pub(super) fn family(state_dir: &HostPath) -> String {
@@ -62,6 +67,7 @@ pub(super) fn container(
     let plan = ContainerPlan {
         id: spec.id,
         scratch: scratch(&config.state_dir),
+        skeleton: skeleton(&config.state_dir),
         root: spec.root,
         root_readonly: spec.root_readonly,
         mounts,

@@ -13,6 +13,8 @@ use crate::{Case, Outcome, cases};
 pub(crate) const CASES: &[Case] = cases![
     the_root_is_written_to_its_layer,
     a_read_only_root_is_read_only_and_still_mounted_on,
+    a_layer_has_nothing_that_only_mounts_needed,
+    a_directory_that_was_renamed_is_whole_in_its_layer,
     a_directory_can_be_the_root,
     binds_and_their_parts,
     a_part_of_an_overlay,
@@ -59,6 +61,57 @@ async fn a_read_only_root_is_read_only_and_still_mounted_on() -> Outcome {
     ensure!(done.stderr.contains("can't create /x: Read-only file system"), "{done:?}");
     ensure!(done.stdout == "y\n" && done.status.success(), "{done:?}");
     ensure!(fixture.written().is_empty(), "{:?}", fixture.written());
+    Ok(())
+}
+
+async fn a_layer_has_nothing_that_only_mounts_needed() -> Outcome {
+    let fixture = Fixture::new().await?;
+    for lacking in ["etc/hosts", "etc/resolv.conf", "proc", "sys", "dev"] {
+        ensure!(!fixture.path("image").join(lacking).exists(), "the image has {lacking}");
+    }
+    let said = fixture.output("cat /etc/hosts; ls -d /proc/self /sys/kernel /dev/null").await?;
+    ensure!(said.contains("localhost") && said.contains("/sys/kernel\n"), "{said}");
+    let left: Vec<_> = fs::read_dir(fixture.path("upper"))?.flatten().collect();
+    ensure!(
+        left.is_empty(),
+        "not even for a moment, as its copy in the layer would stay: {left:?}"
+    );
+    Ok(())
+}
+
+/// A setting of the kernel's overlays, until dropped.
+struct KernelSetting {
+    file: &'static str,
+    before: String,
+}
+
+impl KernelSetting {
+    /// None if it cannot be changed here.
+    fn set(file: &'static str, value: &str) -> Option<Self> {
+        let before = fs::read_to_string(file).ok()?;
+        fs::write(file, value).ok()?;
+        Some(Self { file, before })
+    }
+}
+
+impl Drop for KernelSetting {
+    fn drop(&mut self) {
+        fs::write(self.file, &self.before).expect("a setting that could be changed");
+    }
+}
+
+async fn a_directory_that_was_renamed_is_whole_in_its_layer() -> Outcome {
+    let redirect = "/sys/module/overlay/parameters/redirect_dir";
+    let Some(_changed) = KernelSetting::set(redirect, "Y") else {
+        println!("  (overlays are not set up by this machine's owner)");
+        return Ok(());
+    };
+    let fixture = Fixture::new().await?;
+    fs::create_dir(fixture.path("image/there"))?;
+    fs::write(fixture.path("image/there/file"), "content")?;
+    fixture.output("mv /there /then").await?;
+    let moved = fs::read_to_string(fixture.path("upper/then/file"));
+    ensure!(moved.as_deref().ok() == Some("content"), "the layer points below itself: {moved:?}");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::entries::{self, Device, Entry};
 use super::points::{Kind, Points};
 use super::reason::Doing as _;
 use crate::linux::message::{ContainerPlan, PlannedMount};
+use crate::linux::skeleton;
 use crate::linux::sys::Reach;
 use crate::{Security, SetupError};
 
@@ -55,7 +56,8 @@ impl<'a> Tree<'a> {
         let bench = Bench::set_up(plan.scratch.as_path()).doing("set up the workbench")?;
         let root = GuestPath::root();
         let attributes = device_attributes(plan.process.security);
-        let top = source(&plan.root, attributes, &bench).mounting(&root, "root")?;
+        let whole = skeleton::below(&plan.root, &plan.skeleton);
+        let top = source(&whole, attributes, &bench).mounting(&root, "root")?;
         let place = bench.root();
         let point = open_directory(&place).mounting(&root, "root")?;
         attach(&top, &point).mounting(&root, "root")?;
