@@ -2,8 +2,8 @@
 //! is on the list is different.
 //!
 //! The original is the distribution's `dockerd`. Where `integration/setup` could not get it, this says so and
-//! shows nothing. What is compared here is what the frontends make of the Dockerfiles; `integration/differ`
-//! compares whole builds too, and with any other daemon.
+//! shows nothing. What is compared is what the frontends make of the Dockerfiles, and whole builds with all that
+//! the client shows and all that they leave; `integration/differ` does the same with any other daemon.
 
 use std::fs;
 use std::path::Path;
@@ -20,20 +20,23 @@ fn what_differs_from_the_original_is_on_the_list() -> anyhow::Result<()> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let known = Known::read(&fs::read_to_string(root.join("docs/differences.md"))?)?;
-    let mut cases = Case::read_all(&Level::Building.cases(&root))?;
+    let built = Case::read_all(&Level::Building.cases(&root))?;
+    let mut lowered = built.clone();
     // Options of these cases are words for the client, which is not asked here.
-    cases.retain(|case| case.options.is_empty());
-    assert!(cases.len() > 50, "the cases were not found");
+    lowered.retain(|case| case.options.is_empty());
+    assert!(lowered.len() > 50, "the cases were not found");
     let pair = Pair::with_engine(&settings)?;
-    let mut found = String::new();
-    for finding in pair.compare(Level::Lowering, &cases, &known)? {
-        found.push_str(&format!("\n{}\n", finding.case));
-        for difference in finding.differences {
-            found.push_str(&format!("  {difference}\n"));
+    let (mut found, mut names) = (String::new(), Vec::new());
+    for (level, cases) in [(Level::Lowering, &lowered), (Level::Building, &built)] {
+        for finding in pair.compare(level, cases, &known)? {
+            found.push_str(&format!("\n{}\n", finding.case));
+            for difference in finding.differences {
+                found.push_str(&format!("  {difference}\n"));
+            }
         }
+        names.extend(cases.iter().map(|case| level.name_of(case)));
     }
     assert!(found.is_empty(), "not in docs/differences.md:\n{found}");
-    let names: Vec<_> = cases.iter().map(|case| Level::Lowering.name_of(case)).collect();
     let gone = known.unseen(&names);
     assert!(gone.is_empty(), "in docs/differences.md, but not different:\n{}", gone.join("\n"));
     Ok(())

@@ -50,8 +50,11 @@ pub(crate) fn build(
         trees::describe_output(&out, &mut outcome)?;
     }
     outcome.map(|line| line.replace(&project.root().display().to_string(), "{project}"));
+    outcome.map(without_name_of_tree);
     // What a side has to be called with is in what it says of the build, and nobody's doing.
-    outcome.retain(|line| !line.contains("force-network-mode"));
+    let of_the_call =
+        |line: &str| line.contains("force-network-mode") || line.ends_with("op.Op.exec.network 1");
+    outcome.retain(|line| !of_the_call(line));
     Ok(outcome)
 }
 
@@ -59,7 +62,11 @@ pub(crate) fn build(
 fn describe_display(build: &Build, outcome: &mut Outcome) {
     let mut steps: Vec<_> = build.plain.steps().collect();
     steps.sort_by(|a, b| a.name.cmp(&b.name));
-    for step in steps.iter().filter(|step| !step.name.starts_with("building with ")) {
+    // Whether the work for a text of the Dockerfile itself is shown depends on how soon it is done.
+    let told = |name: &str| {
+        !name.starts_with("building with ") && name != "[internal] preparing inline document"
+    };
+    for step in steps.iter().filter(|step| told(&step.name)) {
         outcome.add("step", &step.name);
         if let Some(error) = &step.error {
             outcome.add("step error", error);
@@ -100,6 +107,14 @@ fn without_colours(line: &str) -> String {
 fn is_of_a_step(line: &str) -> bool {
     let number = line.strip_prefix('#').and_then(|rest| rest.split_once(' '));
     number.is_some_and(|(number, _)| number.parse::<u32>().is_ok()) || line.trim().is_empty()
+}
+
+/// Returns a message without what each daemon calls a tree by itself.
+fn without_name_of_tree(line: &str) -> String {
+    const BEFORE: &str = "checksum of ref ";
+    let Some((before, rest)) = line.split_once(BEFORE) else { return line.to_owned() };
+    let (_, after) = rest.split_once(": ").unwrap_or((rest, ""));
+    format!("{before}{BEFORE}?: {after}")
 }
 
 /// Returns a line without the time at its start.

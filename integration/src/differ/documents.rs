@@ -36,6 +36,12 @@ pub(crate) fn describe(document: &Value, place: &str, outcome: &mut Outcome) {
 fn flatten(value: &Value, path: &str, lines: &mut Vec<String>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
+        // What the client had to be called with is part of these digests.
+        Value::Object(map) if path.ends_with("digestMapping") => {
+            let mut names: Vec<_> = map.values().map(Value::to_string).collect();
+            names.sort();
+            lines.extend(names.iter().map(|name| format!("{path} {name}")));
+        }
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
                 let path = below(key);

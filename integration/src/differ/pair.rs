@@ -1,9 +1,6 @@
 //! Two daemons side by side, and the same cases put to both.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -20,9 +17,9 @@ use crate::{
 
 /// What graphs of the cases need beside what everybody may.
 const ENTITLEMENT: &str = "network.host";
-/// How many cases are lowered, and built, at a time.
+/// How many cases are lowered at a time. They are built one by one: of steps that are the same BuildKit shows
+/// those of one build in the other.
 const LOWERED: usize = 8;
-const BUILT: usize = 3;
 /// Images of the public registry that Dockerfiles of the cases begin with. Each is the busybox here.
 const PUBLIC: [&str; 18] = [
     "library/alpine:latest",
@@ -149,7 +146,9 @@ impl Pair {
         Ok(Self { ours, theirs: Side::of(settings, theirs, arguments)?, registry })
     }
 
-    /// Puts the cases to both sides, and returns what is different and not on the list.
+    /// Puts the cases to both sides, and returns what is different and not on the list. What a daemon shows
+    /// first of two things that happen at once is chance, so a case whose builds differ is built once more,
+    /// and what is different then counts.
     ///
     /// # Errors
     /// Fails if a side cannot be asked.
@@ -159,20 +158,13 @@ impl Pair {
         cases: &[Case],
         known: &Known,
     ) -> anyhow::Result<Vec<Finding>> {
-        let outcomes = match level {
-            Level::Lowering => self.lower(cases)?,
-            Level::Building => self.build(cases)?,
-        };
-        let mut findings = Vec::new();
-        for (case, (theirs, ours)) in cases.iter().zip(outcomes) {
-            let case = level.name_of(case);
-            let mut differences = Outcome::compare(&theirs, &ours);
-            differences.retain(|difference| !known.has(&case, difference));
-            if !differences.is_empty() {
-                findings.push(Finding { case, differences });
-            }
+        if level == Level::Lowering {
+            return Ok(findings(level, cases, self.lower(cases)?, known));
         }
-        Ok(findings)
+        let first = findings(level, cases, self.build("first", cases)?, known);
+        let differ = |case: &&Case| first.iter().any(|found| found.case == level.name_of(case));
+        let again: Vec<Case> = cases.iter().filter(differ).cloned().collect();
+        Ok(findings(level, &again, self.build("again", &again)?, known))
     }
 
     fn lower(&self, cases: &[Case]) -> anyhow::Result<Vec<(Outcome, Outcome)>> {
@@ -202,36 +194,31 @@ impl Pair {
         })
     }
 
-    fn build(&self, cases: &[Case]) -> anyhow::Result<Vec<(Outcome, Outcome)>> {
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::new());
-        let work = || {
-            loop {
-                let number = next.fetch_add(1, Ordering::SeqCst);
-                let Some(case) = cases.get(number) else { break };
-                let built = self.build_one(number, case).with_context(|| case.name());
-                done.lock().unwrap_or_else(PoisonError::into_inner).push((number, built));
-            }
-        };
-        std::thread::scope(|scope| (0..BUILT).for_each(|_| drop(scope.spawn(work))));
-        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        done.sort_by_key(|(number, _)| *number);
-        done.into_iter().map(|(_, built)| built).collect()
+    fn build(&self, round: &str, cases: &[Case]) -> anyhow::Result<Vec<(Outcome, Outcome)>> {
+        let built = cases.iter().enumerate().map(|(number, case)| {
+            // Its own name for the base, so that nothing of it is known from the case before.
+            let base = format!("{round}-{number}/{BUSYBOX}");
+            self.build_one(&base, case).with_context(|| case.name())
+        });
+        built.collect()
     }
 
-    fn build_one(&self, number: usize, case: &Case) -> anyhow::Result<(Outcome, Outcome)> {
-        // Its own name for the base: builds side by side share steps that are the same, under the name that
-        // the first of them gives.
-        let base = format!("{BUSYBOX}:case-{number}");
-        self.registry.alias(BUSYBOX, &base)?;
-        let case = self.filled(case.clone(), &base);
+    fn build_one(&self, base: &str, case: &Case) -> anyhow::Result<(Outcome, Outcome)> {
+        self.registry.alias(BUSYBOX, &format!("{base}:latest"))?;
+        let case = self.filled(case.clone(), base);
         let project = case.project()?;
         let build = |side: &Side| {
             let mut outcome = side.build(&case, &project)?;
-            outcome.map(|line| line.replace(&base, BUSYBOX));
+            outcome.map(|line| line.replace(base, BUSYBOX));
             anyhow::Ok(self.general(outcome))
         };
-        Ok((build(&self.theirs)?, build(&self.ours)?))
+        let (theirs, ours) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| build(&self.theirs));
+            let ours = build(&self.ours);
+            (theirs.join(), ours)
+        });
+        let theirs = theirs.map_err(|_| anyhow::anyhow!("the other side's build panicked"))??;
+        Ok((theirs, ours?))
     }
 
     /// Returns a case with the names of this run for those it has.
@@ -302,4 +289,23 @@ impl Level {
         };
         format!("{level}/{}", case.name())
     }
+}
+
+/// Returns what is different between the two sides of each case, and not on the list.
+fn findings(
+    level: Level,
+    cases: &[Case],
+    outcomes: Vec<(Outcome, Outcome)>,
+    known: &Known,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (case, (theirs, ours)) in cases.iter().zip(outcomes) {
+        let case = level.name_of(case);
+        let mut differences = Outcome::compare(&theirs, &ours);
+        differences.retain(|difference| !known.has(&case, difference));
+        if !differences.is_empty() {
+            findings.push(Finding { case, differences });
+        }
+    }
+    findings
 }
