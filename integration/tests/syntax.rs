@@ -120,10 +120,12 @@ fn told(build: &Build) -> String {
     let at = build.output.find("\nDockerfile:").unwrap_or_else(|| panic!("{}", build.output));
     let lines = build.output[at..].lines().filter(|line| !line.contains("# syntax="));
     // Trees of clients have names that are new with every build.
-    let is_tree = |word: &str| word.starts_with("tree:");
-    let known = |line: &str| {
-        let words = line.split(' ').map(|word| if is_tree(word) { "tree" } else { word });
-        words.collect::<Vec<_>>().join(" ")
+    let known = |line: &str| match line.split_once("checksum of ref ") {
+        Some((before, rest)) => {
+            let (_, after) = rest.split_once(": ").unwrap_or_else(|| panic!("{line}"));
+            format!("{before}checksum of a tree: {after}")
+        }
+        None => line.to_owned(),
     };
     lines.map(known).collect::<Vec<_>>().join("\n")
 }
