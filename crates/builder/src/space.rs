@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bridge::{BuildError, Kind};
-use cache::{Collector, PruneRequest, RecordKind, UsageRecord, plan};
+use cache::{CacheError, Collector, PruneRequest, RecordKind, UsageRecord, plan};
 use digests::Digest;
 use filter::Filter;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -99,7 +99,7 @@ impl Space {
     /// Removes volumes that their own policies say shall go: expired ones, and those over their quota.
     pub(crate) async fn apply_volume_policies(&self) -> Result<(), BuildError> {
         let due = self.volumes.prune(volumes::PruneRequest::default(), |_| true).await;
-        for volume in due.map_err(|error| BuildError::from_error(Kind::Internal, error))? {
+        for volume in due.map_err(failure)? {
             tracing::info!(volume.id = %volume.key, "a volume expired, or was over its quota");
         }
         Ok(())
@@ -108,8 +108,8 @@ impl Space {
     /// Removes blobs that are no layer's and none of `keep`: manifests, configurations and statements of
     /// images that were pulled or delivered long enough ago.
     pub(crate) async fn sweep_blobs(&self, keep: &HashSet<Digest>) -> Result<(), BuildError> {
-        let internal = |error| BuildError::from_error(Kind::Internal, error);
-        let swept = self.collector.sweep_blobs(keep, LOOSE_BLOB_AGE).await.map_err(internal)?;
+        let swept = self.collector.sweep_blobs(keep, LOOSE_BLOB_AGE).await;
+        let swept = swept.map_err(failure_of_layers)?;
         if swept > 0 {
             tracing::info!(blobs = swept, "removed blobs that nothing refers to");
         }
@@ -131,7 +131,7 @@ impl Space {
         for some in layers.chunks(AT_ONCE) {
             let ids: Vec<&str> = some.iter().map(|index| records[*index].id.as_str()).collect();
             let gone = self.collector.remove_all(&ids).await;
-            let gone = gone.map_err(|error| BuildError::from_error(Kind::Internal, error))?;
+            let gone = gone.map_err(failure_of_layers)?;
             some.iter().zip(gone).for_each(|(index, bytes)| freed[*index] = bytes);
         }
         let removals = volumes.into_iter().map(|index| async move {
@@ -159,7 +159,7 @@ impl Space {
             Ok(_) => Ok(true),
             // Somebody has begun to use it, or removed it: both are as they should be.
             Err(volumes::VolumeError::InUse { .. } | volumes::VolumeError::Unknown(_)) => Ok(false),
-            Err(error) => Err(BuildError::from_error(Kind::Internal, error)),
+            Err(error) => Err(failure(error)),
         }
     }
 
@@ -216,4 +216,36 @@ fn failure(error: volumes::VolumeError) -> BuildError {
     let stopped = matches!(error, volumes::VolumeError::Stopped(_));
     let kind = if stopped { Kind::Cancelled } else { Kind::Internal };
     BuildError::from_error(kind, error)
+}
+
+/// Says what became of work on layers or blobs.
+fn failure_of_layers(error: CacheError) -> BuildError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match &error {
+        CacheError::Part(part) => Some(part.as_ref()),
+        CacheError::Io { .. } => None,
+    };
+    let mut stopped = false;
+    while let Some(error) = cause {
+        stopped |= matches!(error.downcast_ref(), Some(tasks::JoinError::Stopped { .. }));
+        cause = error.source();
+    }
+    let kind = if stopped { Kind::Cancelled } else { Kind::Internal };
+    BuildError::from_error(kind, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_end_of_the_program_cuts_off_is_no_failure() {
+        let stopped = || tasks::JoinError::Stopped { name: "sweep" };
+        let panicked = tasks::JoinError::Panicked { name: "sweep", message: "odd".to_owned() };
+        let kind = |error: CacheError| failure_of_layers(error).kind();
+        assert_eq!(kind(CacheError::from_error(stopped())), Kind::Cancelled);
+        let within = snapshot::SnapshotError::CutOff(stopped());
+        assert_eq!(kind(CacheError::from_error(within)), Kind::Cancelled);
+        assert_eq!(kind(CacheError::from_error(panicked)), Kind::Internal);
+        assert_eq!(failure(volumes::VolumeError::Stopped(stopped())).kind(), Kind::Cancelled);
+    }
 }
