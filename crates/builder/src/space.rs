@@ -220,16 +220,7 @@ fn failure(error: volumes::VolumeError) -> BuildError {
 
 /// Says what became of work on layers or blobs.
 fn failure_of_layers(error: CacheError) -> BuildError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = match &error {
-        CacheError::Part(part) => Some(part.as_ref()),
-        CacheError::Io { .. } => None,
-    };
-    let mut stopped = false;
-    while let Some(error) = cause {
-        stopped |= matches!(error.downcast_ref(), Some(tasks::JoinError::Stopped { .. }));
-        cause = error.source();
-    }
-    let kind = if stopped { Kind::Cancelled } else { Kind::Internal };
+    let kind = if error.is_cut_off() { Kind::Cancelled } else { Kind::Internal };
     BuildError::from_error(kind, error)
 }
 

@@ -37,12 +37,25 @@ impl CacheError {
 
     /// Returns the system call's error at the root of this one, if there is one.
     pub fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Part(_) => self.cause(),
+        }
+    }
+
+    /// Returns true if the end of the program cut the work off.
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self.cause(), Some(tasks::JoinError::Stopped { .. }))
+    }
+
+    /// Returns the first error of a type among a part's error and its causes.
+    fn cause<T: Error + 'static>(&self) -> Option<&T> {
         let mut cause: Option<&(dyn Error + 'static)> = match self {
-            Self::Io { source, .. } => return Some(source),
+            Self::Io { .. } => None,
             Self::Part(error) => Some(error.as_ref()),
         };
         while let Some(error) = cause {
-            if let Some(found) = error.downcast_ref::<io::Error>() {
+            if let Some(found) = error.downcast_ref() {
                 return Some(found);
             }
             cause = error.source();
