@@ -133,103 +133,29 @@ fn invalid(text: impl Into<String>) -> BuildError {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::SystemTime;
 
-    use async_trait::async_trait;
-    use bridge::{
-        FileRange, FileStat, RefHandle, SolveRequest, SourceMeta, SourceMetaRequest, WorkerInfo,
-    };
-    use progress::Warning;
+    use bridge::testing::MemoryBuild;
+    use bridge::{RefHandle, Results, SolveRequest};
 
     use super::*;
 
-    /// The files of the one tree that there is.
-    #[derive(Debug)]
-    struct Files(BTreeMap<&'static str, &'static str>);
-
-    impl Files {
-        fn find(&self, path: &str) -> Result<&'static str, BuildError> {
-            let missing = || BuildError::new(Kind::User, format!("open {path}: no such file"));
-            self.0.get(path).copied().ok_or_else(missing)
-        }
-    }
-
-    fn stat(name: &str, size: usize) -> FileStat {
-        FileStat {
-            name: name.to_owned(),
-            mode: 0o100_644,
-            uid: 0,
-            gid: 0,
-            size: size as u64,
-            modified: SystemTime::UNIX_EPOCH,
-            link_target: String::new(),
-            device: (0, 0),
-        }
-    }
-
-    #[async_trait]
-    impl Bridge for Files {
-        async fn solve(&self, _: SolveRequest) -> Result<FrontendResult, BuildError> {
-            Err(invalid("nothing is solved here"))
-        }
-
-        async fn evaluate(&self, _: &RefHandle) -> Result<(), BuildError> {
-            Ok(())
-        }
-
-        async fn read_file(
-            &self,
-            _: &RefHandle,
-            path: &str,
-            _: Option<FileRange>,
-        ) -> Result<Bytes, BuildError> {
-            self.find(path).map(|text| Bytes::from_static(text.as_bytes()))
-        }
-
-        async fn read_dir(
-            &self,
-            _: &RefHandle,
-            path: &str,
-            _: Option<&str>,
-        ) -> Result<Vec<FileStat>, BuildError> {
-            let inside = self.0.iter().filter_map(|(file, text)| {
-                Some(stat(file.strip_prefix(path)?.strip_prefix('/')?, text.len()))
-            });
-            Ok(inside.collect())
-        }
-
-        async fn stat_file(&self, _: &RefHandle, path: &str) -> Result<FileStat, BuildError> {
-            self.find(path).map(|text| stat(path, text.len()))
-        }
-
-        async fn resolve_source(&self, _: SourceMetaRequest) -> Result<SourceMeta, BuildError> {
-            Err(invalid("nothing is resolved here"))
-        }
-
-        async fn warn(&self, _: Warning) -> Result<(), BuildError> {
-            Ok(())
-        }
-
-        fn workers(&self) -> Vec<WorkerInfo> {
-            Vec::new()
-        }
-
-        fn session(&self) -> String {
-            String::new()
-        }
-    }
-
-    fn files() -> Files {
-        Files(BTreeMap::from([
-            ("/sbom.json", r#"{"packages":[]}"#),
-            (
+    /// Returns a build in which a frontend has left its statements.
+    fn build() -> MemoryBuild {
+        let tree = "frontend:scanner";
+        MemoryBuild::new()
+            .file(tree, "/sbom.json", r#"{"packages":[]}"#)
+            .file(
+                tree,
                 "/all/one",
                 r#"{"predicateType":"https://spdx.dev/Document","predicate":{"a": 1},
                 "subject":[{"name":"x","digest":{"sha256":"HEX"}}]}"#,
-            ),
-            ("/other/two", r#"{"predicateType":"https://slsa.dev/provenance/v1","predicate":{}}"#),
-            ("/bad/three", "not JSON"),
-        ]))
+            )
+            .file(
+                tree,
+                "/other/two",
+                r#"{"predicateType":"https://slsa.dev/provenance/v1","predicate":{}}"#,
+            )
+            .file(tree, "/bad/three", "not JSON")
     }
 
     fn attestation(kind: AttestationKind, path: &str, predicate_type: &str) -> Attestation {
@@ -243,10 +169,16 @@ mod tests {
         }
     }
 
-    async fn read_one(attestation: Attestation) -> Result<Vec<Statement>, BuildError> {
+    async fn read_one(mut attestation: Attestation) -> Result<Vec<Statement>, BuildError> {
+        let build = build();
+        let scan = SolveRequest { frontend: "scanner".to_owned(), ..SolveRequest::default() };
+        let Results::Single(scanned) = build.solve(scan).await?.results else {
+            panic!("one tree is left");
+        };
+        attestation.reference = scanned.handle;
         let attestations = BTreeMap::from([("linux/amd64".to_owned(), vec![attestation])]);
         let result = FrontendResult { attestations, ..FrontendResult::default() };
-        let said = read(&files(), &result).await?;
+        let said = read(&build, &result).await?;
         Ok(said["linux/amd64"].clone())
     }
 
@@ -263,7 +195,7 @@ mod tests {
         assert_eq!(said.subjects, [("x".to_owned(), Vec::new())]);
         for (kind, path, predicate_type, expected) in [
             (InToto, "", "a", "attestation does not have set path"),
-            (InToto, "/absent", "a", "open /absent: no such file"),
+            (InToto, "/absent", "a", "lstat /absent: no such file or directory"),
             (InToto, "/sbom.json", PROVENANCE, "frontend may not set provenance attestations"),
             (Bundle, "/other", "", "frontend may not set provenance attestations"),
             (Bundle, "/all", "b", "https://spdx.dev/Document does not match required"),
