@@ -130,8 +130,6 @@ impl Fixture {
             let copy = describe("upper", path);
             copy != describe("image", path) || copy.is_some_and(|copy| !copy.4)
         });
-        // These remain, as with other builders.
-        found.retain(|path| !["dev", "proc", "sys"].contains(&path.as_str()));
         found.sort();
         found
     }
