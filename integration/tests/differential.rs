@@ -29,10 +29,7 @@ fn what_differs_from_the_original_is_on_the_list() -> anyhow::Result<()> {
     let (mut found, mut names) = (String::new(), Vec::new());
     for (level, cases) in [(Level::Lowering, &lowered), (Level::Building, &built)] {
         for finding in pair.compare(level, cases, &known)? {
-            found.push_str(&format!("\n{}\n", finding.case));
-            for difference in finding.differences {
-                found.push_str(&format!("  {difference}\n"));
-            }
+            found.push_str(&finding.to_string());
         }
         names.extend(cases.iter().map(|case| level.name_of(case)));
     }

@@ -19,14 +19,7 @@ const ASKED_WHEN_BUILT: &str = "an entitlement that is not given";
 
 /// Returns what was found, for people.
 fn shown(findings: &[Finding]) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        text.push_str(&format!("\n{}\n", finding.case));
-        for difference in &finding.differences {
-            text.push_str(&format!("  {difference}\n"));
-        }
-    }
-    text
+    findings.iter().map(Finding::to_string).collect()
 }
 
 /// Returns whether a difference is in what a build leaves: how it ends, and its images. When directories were

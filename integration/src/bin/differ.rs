@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use integration::differ::{Case, Finding, Known, Level, Pair};
+use integration::differ::{Case, Known, Level, Pair};
 use integration::{Engine, Settings};
 
 const USAGE: &str = "usage: integration/differ [--against ADDR] [--level lower|build] [--case TEXT]
@@ -58,7 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let mut cases = Case::read_all(&level.cases(&root))?;
         cases.retain(|case| case.name().contains(&call.case));
         let findings = pair.compare(*level, &cases, &known)?;
-        findings.iter().for_each(print);
+        findings.iter().for_each(|finding| print!("{finding}"));
         println!("{} cases, {} differ", cases.len(), findings.len());
         count += findings.len();
     }
@@ -81,13 +81,6 @@ impl Call {
             }
         }
         Some(call)
-    }
-}
-
-fn print(finding: &Finding) {
-    println!("\n{}", finding.case);
-    for difference in &finding.differences {
-        println!("  {difference}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Two daemons side by side, and the same cases put to both.
 
+use std::fmt;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -78,6 +79,13 @@ pub struct Finding {
     pub case: String,
     /// What is different, and on no list.
     pub differences: Vec<Difference>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}", self.case)?;
+        self.differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
+    }
 }
 
 impl Pair {
