@@ -22,19 +22,17 @@ fn shown(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect()
 }
 
-/// Returns whether a difference is in what a build leaves: how it ends, and its images. When directories were
-/// changed depends on the daemon that copies into them.
+/// Returns whether a difference is in what a build leaves: how it ends, and its images.
 fn is_left(difference: &Difference) -> bool {
     let (Difference::Theirs(line) | Difference::Ours(line)) = difference;
-    let left = ["exit", "index", "output", "file"].iter().any(|place| line.starts_with(place));
-    left && !line.contains(" directory ")
+    ["exit", "index", "output", "file"].iter().any(|place| line.starts_with(place))
 }
 
 /// Returns whether a case is nothing to compare: of another file than `Dockerfile` the frontend is not ours here,
-/// provenance says by whom an image was built, and what is in the way of a copy is up to the daemon.
+/// and provenance says by whom an image was built.
 fn is_other(case: &Case) -> bool {
     let other = |option: &String| ["--file", "--provenance"].iter().any(|o| option.starts_with(o));
-    case.options.iter().any(other) || case.title == "over what is there"
+    case.options.iter().any(other)
 }
 
 #[test]
