@@ -6,11 +6,15 @@
 mod context;
 mod floor;
 mod graph;
+mod ground;
 mod life;
 mod report;
 mod steps;
 
 fn main() -> anyhow::Result<()> {
+    if let Some(status) = ground::prepare()? {
+        std::process::exit(status);
+    }
     // Before anything else: the floor is measured by a process that has one thread.
     let floor = floor::Floor::measure()?;
     let report = report::Report::begin();
