@@ -253,7 +253,7 @@ impl ActiveSink for Sink {
     async fn commit(self: Box<Self>) -> Result<Usage, SnapshotError> {
         tasks::blocking("commit layer", move || {
             self.compare()?;
-            self.unfinished.commit()
+            self.unfinished.commit(None)
         })
         .await?
     }

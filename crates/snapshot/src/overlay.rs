@@ -52,10 +52,11 @@ impl Snapshotter for OverlaySnapshotter {
         layer: LayerKey,
         stack: &[LayerKey],
     ) -> Result<ActiveLayer, SnapshotError> {
-        let lower = lower(&self.store, &once(stack))?;
+        let stack = once(stack);
         self.with("prepare layer", move |store| {
+            let lower = lower(store, &stack)?;
             let unfinished = store.create(layer, lower.first())?;
-            Ok(active(unfinished, lower))
+            Ok(active(unfinished, &stack, lower))
         })
         .await
     }
@@ -65,27 +66,31 @@ impl Snapshotter for OverlaySnapshotter {
         layer: LayerKey,
         stack: &[LayerKey],
     ) -> Result<ActiveLayer, SnapshotError> {
-        let lower = lower(&self.store, &once(stack))?;
-        self.with("resume layer", move |store| Ok(active(store.resume(layer)?, lower))).await
+        let stack = once(stack);
+        self.with("resume layer", move |store| {
+            let lower = lower(store, &stack)?;
+            Ok(active(store.resume(layer)?, &stack, lower))
+        })
+        .await
     }
 
     async fn view(&self, stack: &[LayerKey]) -> Result<View, SnapshotError> {
+        if stack.is_empty() {
+            return Ok(View::new(Mount::bind(self.store.empty()).read_only(), None));
+        }
         let stack = once(stack);
-        let mut lower = lower(&self.store, &stack)?;
-        let mount = match (stack.as_slice(), lower.as_slice()) {
-            ([], _) => Mount::bind(self.store.empty()),
-            ([only], [directory]) => {
-                let (only, directory) = (only.clone(), directory.clone());
-                let record = self.with("look at layer", move |store| store.record(&only)).await?;
-                if record.plain {
-                    Mount::bind(directory)
-                } else {
-                    // An overlay that is not written to has at least two directories.
-                    overlay(vec![directory, self.store.empty()], None)
-                }
+        let mount = self.with("show layers", move |store| {
+            let mut lower = lower(store, &stack)?;
+            let [directory] = lower.as_slice() else { return Ok(overlay(lower, None)) };
+            // The lowest layer of a stack is never left out.
+            if store.record(&stack[0])?.plain {
+                return Ok(Mount::bind(directory.clone()));
             }
-            _ => overlay(std::mem::take(&mut lower), None),
-        };
+            // An overlay that is not written to has at least two directories.
+            lower.push(store.empty());
+            Ok(overlay(lower, None))
+        });
+        let mount = mount.await?;
         Ok(View::new(mount.read_only(), None))
     }
 
@@ -160,17 +165,26 @@ fn once(stack: &[LayerKey]) -> Vec<LayerKey> {
     topmost
 }
 
-/// Returns the directories of a stack, topmost first.
+/// Returns the directories of a stack, topmost first; blocking. Those that change nothing where they
+/// stand are left out: each costs the kernel as much as any other.
 fn lower(store: &Store, stack: &[LayerKey]) -> Result<Vec<HostPath>, SnapshotError> {
-    if stack.len() > OVERLAY_MAX_LOWER {
-        return Err(SnapshotError::TooHigh { layers: stack.len(), limit: OVERLAY_MAX_LOWER });
-    }
     let mut directories = store.stack(stack)?;
-    directories.reverse();
-    Ok(directories)
+    let below = std::iter::once(None).chain(stack.iter().map(Some));
+    let mut lower = Vec::with_capacity(directories.len());
+    for ((layer, below), directory) in stack.iter().zip(below).zip(directories.drain(..)) {
+        let idle_over = store.record(layer)?.idle_over;
+        if idle_over.is_none() || idle_over.as_ref() != below {
+            lower.push(directory);
+        }
+    }
+    if lower.len() > OVERLAY_MAX_LOWER {
+        return Err(SnapshotError::TooHigh { layers: lower.len(), limit: OVERLAY_MAX_LOWER });
+    }
+    lower.reverse();
+    Ok(lower)
 }
 
-fn active(unfinished: Unfinished, lower: Vec<HostPath>) -> ActiveLayer {
+fn active(unfinished: Unfinished, stack: &[LayerKey], lower: Vec<HostPath>) -> ActiveLayer {
     let mount = if lower.is_empty() {
         Mount::bind(unfinished.fs())
     } else {
@@ -179,7 +193,8 @@ fn active(unfinished: Unfinished, lower: Vec<HostPath>) -> ActiveLayer {
         let upper = OverlayUpper { upper, work, syncing: Syncing::Owner };
         overlay(lower.clone(), Some(upper))
     };
-    ActiveLayer::new(unfinished.key().clone(), mount, Box::new(Sink { unfinished, below: lower }))
+    let top = stack.last().cloned();
+    ActiveLayer::new(unfinished.key().clone(), mount, Box::new(Sink { unfinished, top, lower }))
 }
 
 fn overlay(lower: Vec<HostPath>, upper: Option<OverlayUpper>) -> Mount {
@@ -190,23 +205,25 @@ fn overlay(lower: Vec<HostPath>, upper: Option<OverlayUpper>) -> Mount {
 #[derive(Debug)]
 struct Sink {
     unfinished: Unfinished,
-    /// The layers that it was written over, topmost first.
-    below: Vec<HostPath>,
+    /// The top of the stack that it was written over.
+    top: Option<LayerKey>,
+    /// The directories that it was written over, topmost first.
+    lower: Vec<HostPath>,
 }
 
 impl Sink {
     const fn new(unfinished: Unfinished) -> Self {
-        Self { unfinished, below: Vec::new() }
+        Self { unfinished, top: None, lower: Vec::new() }
     }
 
     /// Commits the layer, without what it does not say; blocking.
     fn end(self) -> Result<Usage, SnapshotError> {
-        let Self { unfinished, below } = self;
-        remove_untouched(&unfinished.fs(), &below).map_err(|source| {
+        let Self { unfinished, top, lower } = self;
+        remove_untouched(&unfinished.fs(), &lower).map_err(|source| {
             let layer = unfinished.key().clone();
             SnapshotError::Tree { action: "tidy", layer, source }
         })?;
-        unfinished.commit()
+        unfinished.commit(top.as_ref())
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn settle(directory: &HostPath) -> Result<Record, TreeError> {
     let root = rustix::fs::open(directory.as_path(), flags, Mode::empty())
         .map_err(TreeError::at("open directory", "."))?;
     let here = OsStr::new(".");
-    let mut record = Record { usage: Usage::default(), plain: true };
+    let mut record = Record { usage: Usage::default(), plain: true, idle_over: None };
     count(&mut record.usage, &fstat(&root).map_err(TreeError::at("stat", "."))?);
     let opaque = attributes::is_opaque(root.as_fd(), here)
         .map_err(TreeError::at("read attributes of", "."))?;
@@ -62,6 +62,23 @@ pub(crate) fn settle(directory: &HostPath) -> Result<Record, TreeError> {
     }
     record.plain &= !opaque && !has_whiteouts;
     Ok(record)
+}
+
+/// Returns true if a layer that was counted as `record` has nothing but its root, and that as the layer
+/// below it has its own; blocking. False if that cannot be seen.
+pub(crate) fn changes_nothing(record: &Record, layer: &HostPath, below: &HostPath) -> bool {
+    let only_root = record.plain && record.usage.inodes == 1;
+    only_root && root(layer).is_some_and(|layer| root(below).is_some_and(|below| layer == below))
+}
+
+/// Returns what is said of the root of a layer, but for when it was last looked at.
+fn root(layer: &HostPath) -> Option<(u32, u32, u32, i64, i64, Xattrs)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(layer.as_path(), flags, Mode::empty()).ok()?;
+    let stat = fstat(&root).ok()?;
+    let xattrs = attributes::xattrs(root.as_fd(), OsStr::new(".")).ok()?;
+    let time = (stat.st_mtime, stat.st_mtime_nsec as i64);
+    Some((stat.st_mode, stat.st_uid, stat.st_gid, time.0, time.1, xattrs))
 }
 
 fn count(usage: &mut Usage, stat: &Stat) {

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::removal::{Removals, remove_tree};
-use crate::settle::settle;
+use crate::settle::{changes_nothing, settle};
 use crate::walk::TreeError;
 use crate::{LayerKey, SnapshotError, Usage, node};
 
@@ -49,7 +49,7 @@ pub(crate) struct Store {
     pub(crate) removals: Arc<Removals>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Being made.
     New,
@@ -63,12 +63,16 @@ enum State {
 }
 
 /// What is known of a committed layer without looking into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     #[serde(flatten)]
     pub(crate) usage: Usage,
     /// True if the layer has no whiteouts and no opaque directories, so that it is a tree as it is.
     pub(crate) plain: bool,
+    /// The layer over which this one changes nothing, not even the root: over that one it need not be
+    /// shown. None if there is no such layer, or if that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_over: Option<LayerKey>,
 }
 
 impl Store {
@@ -163,8 +167,8 @@ impl Store {
     }
 
     /// Returns where an active or kept layer is.
-    fn unfinished(&self, key: &LayerKey, state: State) -> HostPath {
-        let suffix = if state == State::New { "new" } else { "kept" };
+    fn unfinished(&self, key: &LayerKey, state: &State) -> HostPath {
+        let suffix = if *state == State::New { "new" } else { "kept" };
         self.root.join(format!("{key}.{suffix}"))
     }
 
@@ -230,7 +234,7 @@ impl Store {
                 }
             }
         };
-        let directory = self.unfinished(&key, State::Resumed);
+        let directory = self.unfinished(&key, &State::Resumed);
         let unfinished = Unfinished::new(self.clone(), key.clone(), State::Resumed);
         if let State::Committed { .. } = before {
             let committed = self.committed(&key);
@@ -253,7 +257,7 @@ impl Store {
             let mut layers = self.layers();
             match layers.get(key) {
                 Some(state @ (State::Kept | State::Committed { .. })) => {
-                    let state = *state;
+                    let state = state.clone();
                     layers.remove(key);
                     state
                 }
@@ -264,7 +268,7 @@ impl Store {
             }
         };
         if state == State::Kept {
-            return self.put_aside(&self.unfinished(key, state));
+            return self.put_aside(&self.unfinished(key, &state));
         }
         let gone = self.put_aside(&self.committed(key))?;
         self.unmark(key)?;
@@ -273,13 +277,13 @@ impl Store {
 
     /// Returns what is known of a committed layer; blocking.
     pub(crate) fn record(&self, key: &LayerKey) -> Result<Record, SnapshotError> {
-        let state = self.layers().get(key).copied();
+        let state = self.layers().get(key).cloned();
         let directory = match state {
             Some(State::Committed { record: Some(record), .. }) => return Ok(record),
             Some(State::Committed { .. }) => self.committed(key),
             Some(state @ State::Kept) => {
                 // It changes whenever it is resumed, so its count is not stored.
-                return count(key, &self.unfinished(key, state));
+                return count(key, &self.unfinished(key, &state));
             }
             _ => {
                 let (layer, needed) = (key.clone(), "committed or kept");
@@ -292,12 +296,12 @@ impl Store {
             Some(record) => record,
             None => {
                 let record = count(key, &directory)?;
-                write_record(&directory, record)?;
+                write_record(&directory, &record)?;
                 record
             }
         };
         if let Some(State::Committed { record: slot, .. }) = self.layers().get_mut(key) {
-            *slot = Some(record);
+            *slot = Some(record.clone());
         }
         Ok(record)
     }
@@ -379,7 +383,7 @@ impl Unfinished {
     }
 
     pub(crate) fn directory(&self) -> HostPath {
-        self.store.unfinished(&self.key, self.state)
+        self.store.unfinished(&self.key, &self.state)
     }
 
     pub(crate) fn fs(&self) -> HostPath {
@@ -390,24 +394,31 @@ impl Unfinished {
         self.directory().join("work")
     }
 
-    /// Ends the layer as committed; blocking.
-    pub(crate) fn commit(self) -> Result<Usage, SnapshotError> {
+    /// Ends the layer as committed; blocking. `below` is the top of the stack that it was written over,
+    /// if it may be left out over that.
+    pub(crate) fn commit(self, below: Option<&LayerKey>) -> Result<Usage, SnapshotError> {
         let directory = self.directory();
-        let record = count(&self.key, &directory)?;
+        let mut record = count(&self.key, &directory)?;
+        if let Some(below) = below
+            && changes_nothing(&record, &self.fs(), &self.store.committed(below).join("fs"))
+        {
+            record.idle_over = Some(below.clone());
+        }
         remove_tree(&self.work())?;
-        write_record(&directory, record)?;
+        write_record(&directory, &record)?;
         self.store.mark(&self.key)?;
         let committed = self.store.committed(&self.key);
         fs::rename(&directory, &committed)
             .map_err(SnapshotError::io("rename into", committed.as_path()))?;
+        let usage = record.usage;
         self.forget(State::Committed { synced: false, record: Some(record) });
-        Ok(record.usage)
+        Ok(usage)
     }
 
     /// Ends the layer as kept; blocking.
     pub(crate) fn keep(self) -> Result<(), SnapshotError> {
         if self.state == State::New {
-            let kept = self.store.unfinished(&self.key, State::Kept);
+            let kept = self.store.unfinished(&self.key, &State::Kept);
             fs::rename(self.directory(), &kept)
                 .map_err(SnapshotError::io("rename into", kept.as_path()))?;
         }
@@ -452,9 +463,9 @@ fn count(key: &LayerKey, directory: &HostPath) -> Result<Record, SnapshotError> 
     })
 }
 
-fn write_record(directory: &HostPath, record: Record) -> Result<(), SnapshotError> {
+fn write_record(directory: &HostPath, record: &Record) -> Result<(), SnapshotError> {
     let (path, beside) = (directory.join("usage.json"), directory.join("usage.json.new"));
-    serde_json::to_vec(&record)
+    serde_json::to_vec(record)
         .map_err(io::Error::from)
         .and_then(|text| fs::write(&beside, text))
         .and_then(|()| fs::rename(&beside, &path))

@@ -425,3 +425,68 @@ fn has_other_names(root: &Path, path: &Path) -> bool {
     let metadata = fs::symlink_metadata(root.join(path)).unwrap();
     metadata.is_file() && std::os::unix::fs::MetadataExt::nlink(&metadata) > 1
 }
+
+/// Returns how many directories lie below a layer over `stack`.
+async fn depth(snapshotter: &dyn Snapshotter, stack: &[LayerKey]) -> usize {
+    let active = snapshotter.prepare(key("probe"), stack).await.unwrap();
+    match &active.mount().source {
+        mount::MountSource::Overlay { lower, .. } => lower.len(),
+        other => panic!("{other:?} is no overlay"),
+    }
+}
+
+/// Makes a layer over `stack` in which nothing is.
+async fn idle(snapshotter: &dyn Snapshotter, name: &str, stack: &[LayerKey]) -> Vec<LayerKey> {
+    layer(snapshotter, name, stack, |_| {}).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_layer_that_changes_nothing_is_not_shown() {
+    let place = Place::new();
+    let snapshotter = open("overlay", &place).await;
+    let base = layer(&*snapshotter, "base", &[], |root| write(root, "a", "")).await.unwrap();
+    let stack = idle(&*snapshotter, "idle", &base).await;
+    let stack = idle(&*snapshotter, "again", &stack).await;
+    assert_eq!(depth(&*snapshotter, &stack).await, 1);
+    let stack = layer(&*snapshotter, "root", &stack, |root| {
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    let stack = idle(&*snapshotter, "above", &stack.await.unwrap()).await;
+    assert_eq!(depth(&*snapshotter, &stack).await, 2, "a root that changed is shown");
+    drop(snapshotter);
+    let snapshotter = open("overlay", &place).await;
+    assert_eq!(depth(&*snapshotter, &stack).await, 2, "it is still known later");
+    let view = snapshotter.view(&stack).await.unwrap();
+    let tree = Mounted::new(view.mount());
+    let root = tree.path(".");
+    assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(root.join("a").exists());
+}
+
+#[tokio::test]
+async fn a_layer_that_changes_nothing_where_it_was_made_may_change_something_elsewhere() {
+    let place = Place::new();
+    let snapshotter = open("overlay", &place).await;
+    let closed = layer(&*snapshotter, "closed", &[], |root| {
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    let stack = idle(&*snapshotter, "idle", &closed.await.unwrap()).await;
+    let other = layer(&*snapshotter, "other", &[], |root| write(root, "a", "")).await.unwrap();
+    let merged = [other, stack[1..].to_vec()].concat();
+    assert_eq!(depth(&*snapshotter, &merged).await, 2);
+    let view = snapshotter.view(&merged).await.unwrap();
+    let tree = Mounted::new(view.mount());
+    let root = tree.path(".");
+    assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn layers_that_change_nothing_do_not_count_towards_the_height() {
+    let place = Place::new();
+    let snapshotter = open("overlay", &place).await;
+    let mut stack = layer(&*snapshotter, "base", &[], |root| write(root, "a", "")).await.unwrap();
+    for number in 0..=mount::detached::OVERLAY_MAX_LOWER {
+        stack = idle(&*snapshotter, &format!("idle-{number}"), &stack).await;
+    }
+    assert_eq!(depth(&*snapshotter, &stack).await, 1);
+}
