@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::refs::Layer;
-use crate::{CacheError, ImmutableRef, LayerInfo, RecordKind, Refs};
+use crate::{CacheError, ImmutableRef, LayerInfo, Refs};
 
 /// A stack higher than this is flattened before something is built on it: the kernel shows 500.
 const HIGHEST_STACK: usize = 450;
@@ -28,14 +28,17 @@ impl Refs {
     }
 
     /// Returns the same tree as a stack that the kernel can show, with room for one more.
-    pub(crate) async fn lowered(&self, mut tree: ImmutableRef) -> Result<ImmutableRef, CacheError> {
-        while tree.height() > HIGHEST_STACK {
-            // From below, where a removal has nothing left to remove.
-            let flat = self.flatten(&tree.truncated(HIGHEST_STACK)).await?;
-            let layers = flat.layers().iter().chain(&tree.layers()[HIGHEST_STACK..]);
-            tree = ImmutableRef::of_layers(layers.cloned().collect());
+    pub(crate) async fn lowered(&self, tree: ImmutableRef) -> Result<ImmutableRef, CacheError> {
+        let excess = tree.height().saturating_sub(HIGHEST_STACK);
+        if excess == 0 {
+            return Ok(tree);
         }
-        Ok(tree)
+        // From below, where a removal has nothing left to remove; and in such steps that a stack which
+        // grows by one layer at a time is not flattened for each.
+        let lowest = excess.div_ceil(HIGHEST_STACK - 1) * (HIGHEST_STACK - 1) + 1;
+        let flat = self.flatten(&tree.truncated(lowest)).await?;
+        let layers = flat.layers().iter().chain(&tree.layers()[lowest..]);
+        Ok(ImmutableRef::of_layers(layers.cloned().collect()))
     }
 
     /// Returns what turns `lower` into `upper`.
@@ -74,10 +77,22 @@ impl Refs {
         self.commit_ingest(ingest, &ImmutableRef::default(), info).await
     }
 
-    /// Returns the same tree as one layer.
-    async fn flatten(&self, tree: &ImmutableRef) -> Result<ImmutableRef, CacheError> {
-        let info = LayerInfo { description: "flattened".to_owned(), kind: RecordKind::Regular };
-        self.compared(&ImmutableRef::default(), tree, info).await
+    /// Returns the same stack as one layer.
+    async fn flatten(&self, stack: &ImmutableRef) -> Result<ImmutableRef, CacheError> {
+        let ingest = self.new_ingest().await?;
+        let mut layers = Vec::with_capacity(stack.height());
+        for key in stack.keys() {
+            layers.push(self.snapshotter().layer(&key).await?);
+        }
+        let directory = ingest.directory().clone();
+        // Layer by layer: an overlay of them looks for each name in every layer.
+        tasks::blocking("flatten layers", move || {
+            let mut layers = layers.iter();
+            layers.try_for_each(|layer| snapshot::put_layer(layer.directory(), &directory))
+        })
+        .await?
+        .map_err(CacheError::from_error)?;
+        self.commit_ingest(ingest, &ImmutableRef::default(), LayerInfo::regular("flattened")).await
     }
 
     /// Returns `tree` as a stack of layers: a client's directory is copied, for it will change.
@@ -85,6 +100,9 @@ impl Refs {
     /// # Errors
     /// Returns an error if the copy fails.
     pub async fn settled(&self, tree: &ImmutableRef) -> Result<ImmutableRef, CacheError> {
-        if tree.is_local() { self.flatten(tree).await } else { Ok(tree.clone()) }
+        if !tree.is_local() {
+            return Ok(tree.clone());
+        }
+        self.compared(&ImmutableRef::default(), tree, LayerInfo::regular("copied")).await
     }
 }

@@ -15,7 +15,10 @@ use crate::walk::{Entry, Event, TreeError, Walk, file_type};
 
 /// Puts a layer on the plain tree in `tree`, as an overlay would show the two; blocking. On the empty
 /// tree this is a copy.
-pub(crate) fn put_layer(layer: &HostPath, tree: &HostPath) -> Result<(), TreeError> {
+///
+/// # Errors
+/// Returns an error that names the file which could not be read or copied.
+pub fn put_layer(layer: &HostPath, tree: &HostPath) -> Result<(), TreeError> {
     let open = |path: &HostPath| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path.as_path(), flags, Mode::empty())

@@ -33,6 +33,7 @@ pub use archive::{Applied, ArchiveError, WriteOptions, Written, apply, write_lay
 pub use compression::{ArchiveFormat, Compression, Compressor, Decompressor, compress, decompress};
 pub use copy::CopySnapshotter;
 pub use diff::diff_trees;
+pub use flatten::put_layer;
 pub use key::{KeyError, LayerKey};
 pub use overlay::OverlaySnapshotter;
 pub use probe::{Driver, probe};
