@@ -250,28 +250,31 @@ impl Step {
         if let Action::Copy(copy) = &self.action.action {
             return self.copy(target, copy);
         }
-        let target = target.root()?;
         match &self.action.action {
             Action::Copy(_) => {}
             Action::MakeFile(file) => {
                 let path = GuestPath::new(&file.path)?;
                 let attributes = self.attributes(target, file.owner.as_ref(), file.timestamp)?;
-                make::file(target, &path, file.mode, &file.data, attributes)?;
+                target.make(&path, |tree| {
+                    make::file(tree, &path, file.mode, &file.data, attributes)
+                })?;
             }
             Action::MakeDir(directory) => {
                 let path = GuestPath::new(&directory.path)?;
                 let attributes =
                     self.attributes(target, directory.owner.as_ref(), directory.timestamp)?;
-                let parents = directory.make_parents;
-                make::directory(target, &path, directory.mode, parents, attributes)?;
+                let (mode, parents) = (directory.mode, directory.make_parents);
+                target
+                    .make(&path, |tree| make::directory(tree, &path, mode, parents, attributes))?;
             }
             Action::Remove(remove) => {
-                make::remove(target, &remove.path, remove.allow_not_found, remove.allow_wildcard)?;
+                let (missing, wildcard) = (remove.allow_not_found, remove.allow_wildcard);
+                make::remove(target.root()?, &remove.path, missing, wildcard)?;
             }
             Action::Symlink(link) => {
                 let path = GuestPath::new(&link.path)?;
                 let attributes = self.attributes(target, link.owner.as_ref(), link.timestamp)?;
-                make::symlink(target, &path, &link.target, attributes)?;
+                target.make(&path, |tree| make::symlink(tree, &path, &link.target, attributes))?;
             }
         }
         Ok(None)
@@ -286,7 +289,7 @@ impl Step {
         let view = self.source.as_ref().ok_or_else(empty)?;
         let open = |error: cache::CacheError| FileError::Invalid(error.to_string());
         let source = view.root().map_err(open)?;
-        let owner = self.owner(target.root()?, copy.owner.as_ref())?;
+        let owner = self.owner(target, copy.owner.as_ref())?;
         let mut options = options(copy, owner)?;
         let loan = if self.means == Means::Link { view.lend() } else { None };
         options.means = if loan.is_some() { Means::Link } else { Means::Copy };
@@ -313,7 +316,7 @@ impl Step {
 
     fn attributes(
         &self,
-        target: &RootDir,
+        target: &mut Target<'_>,
         asked: Option<&llb::Owner>,
         timestamp: Option<i64>,
     ) -> Result<Attributes, FileError> {
@@ -322,7 +325,7 @@ impl Step {
 
     fn owner(
         &self,
-        target: &RootDir,
+        target: &mut Target<'_>,
         asked: Option<&llb::Owner>,
     ) -> Result<Option<super::entry::Owner>, FileError> {
         let Some(asked) = asked else { return Ok(None) };
@@ -333,10 +336,14 @@ impl Step {
                 trees.push((*input, view.root().map_err(open)?));
             }
         }
+        let is_named =
+            |user: &Option<llb::UserRef>| matches!(user, Some(llb::UserRef::Name { .. }));
+        let by_name = is_named(&asked.user) || is_named(&asked.group);
+        let changed = if by_name { Some(target.root()?) } else { None };
         let find = |input: &ActionInput| {
             let read = trees.iter().find(|(other, _)| other == input).map(|(_, tree)| tree);
             // Otherwise a name of the tree that is being changed.
-            read.or_else(|| (*input == self.action.input).then_some(target))
+            read.or_else(|| changed.filter(|_| *input == self.action.input))
         };
         let user = asked.user.as_ref().map(|user| name_of(user, find));
         let group = asked.group.as_ref().map(|group| name_of(group, find));

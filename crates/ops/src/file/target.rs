@@ -44,6 +44,36 @@ impl<'a> Target<'a> {
         Ok(self.mounted.insert(root))
     }
 
+    /// Makes something at `path` in the tree that `make` is given: the layer by itself if nothing is
+    /// there, in it or below, and its directory is the root, which is in every layer; so that the tree
+    /// need not be mounted. Else the whole tree.
+    pub(crate) fn make<T>(
+        &mut self,
+        path: &GuestPath,
+        make: impl FnOnce(&RootDir) -> Result<T, FileError>,
+    ) -> Result<T, FileError> {
+        match self.vacancy(path) {
+            Some(layer) => make(&layer),
+            None => make(self.root()?),
+        }
+    }
+
+    /// Returns the layer by itself, if nothing is at `path` in the root of any layer.
+    fn vacancy(&self, path: &GuestPath) -> Option<RootDir> {
+        if self.mounted.is_some() || !path.parent()?.is_root() {
+            return None;
+        }
+        let MountSource::Overlay { lower, upper: Some(upper) } = &self.layer.mount().source else {
+            return None;
+        };
+        let name = path.file_name()?;
+        let is_missing = |directory: &HostPath| {
+            rustix::fs::lstat(directory.as_path().join(name)).is_err_and(|e| e == Errno::NOENT)
+        };
+        let everywhere = std::iter::once(&upper.upper).chain(lower).all(is_missing);
+        everywhere.then(|| RootDir::open(&upper.upper).ok()).flatten()
+    }
+
     /// Returns the directory at `path` of the layer by itself; none if the layer is the whole tree, or
     /// a link is on the way. The tree is not mounted any more after that, so no descriptor of it must
     /// be open.

@@ -5,6 +5,7 @@ mod content;
 mod copies;
 mod layouts;
 mod lending;
+mod making;
 mod processes;
 mod repositories;
 mod server;
