@@ -52,7 +52,9 @@ impl Holder {
         let text = serde_json::to_vec(self)?;
         // The text goes in by one call, so that a reader sees this holder or none.
         file.write_all_at(&text, 0)?;
-        file.set_len(text.len() as u64)
+        let length = text.len() as u64;
+        // Most often the last holder was named just as long, and to set a length costs more than a look.
+        if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
     }
 
     /// Reads the holder from a lock's file; none if there is no readable one.

@@ -27,9 +27,13 @@ pub enum Mode {
 pub struct FileLock {
     /// Shared only in the moment of parking.
     file: Arc<File>,
+    identity: Identity,
     path: PathBuf,
     mode: Mode,
 }
+
+/// The device and the inode of a file.
+type Identity = (u64, u64);
 
 impl FileLock {
     /// Takes the lock at `path` if nobody is in the way; makes the file if it is missing.
@@ -97,7 +101,8 @@ impl FileLock {
                 if !notices.wait(cancel).map_err(system("wait for", path))? {
                     return Err(LockError::Cancelled { path: path.to_owned() });
                 }
-                if !leads_to(path, &file).map_err(system("look at", path))? {
+                let led = identity(&file).and_then(|identity| leads_to(path, identity));
+                if !led.map_err(system("look at", path))? {
                     continue 'file;
                 }
             }
@@ -161,9 +166,9 @@ impl FileLock {
     /// Lets go, and keeps the file open to be taken again at little cost.
     pub fn park(self) -> ParkedLock {
         let (path, mode) = (self.path.clone(), self.mode);
-        let file = self.file.clone();
+        let (file, identity) = (self.file.clone(), self.identity);
         drop(self);
-        ParkedLock { file, path, mode }
+        ParkedLock { file, identity, path, mode }
     }
 
     /// Removes the lock's file and lets go.
@@ -191,6 +196,7 @@ impl Drop for FileLock {
 #[derive(Debug)]
 pub struct ParkedLock {
     file: Arc<File>,
+    identity: Identity,
     path: PathBuf,
     mode: Mode,
 }
@@ -206,13 +212,13 @@ impl ParkedLock {
     /// # Errors
     /// [`LockError::System`] if the system refuses.
     pub fn resume(self, holder: Option<&Holder>) -> Result<Option<FileLock>, LockError> {
-        let Self { file, path, mode } = self;
+        let Self { file, identity, path, mode } = self;
         if !try_lock(&file, mode).map_err(system("take", &path))? {
             return Ok(None);
         }
         // From here on the guard lets go, whatever happens.
-        let lock = FileLock { file, path, mode };
-        if !leads_to(&lock.path, &lock.file).map_err(system("look at", &lock.path))? {
+        let lock = FileLock { file, identity, path, mode };
+        if !leads_to(&lock.path, identity).map_err(system("look at", &lock.path))? {
             return Ok(None);
         }
         if let (Some(holder), Mode::Exclusive) = (holder, mode) {
@@ -229,13 +235,14 @@ fn settle(
     mode: Mode,
     holder: Option<&Holder>,
 ) -> Result<Option<FileLock>, LockError> {
-    if !leads_to(path, &file).map_err(system("look at", path))? {
+    let identity = identity(&file).map_err(system("look at", path))?;
+    if !leads_to(path, identity).map_err(system("look at", path))? {
         return Ok(None);
     }
     if let (Some(holder), Mode::Exclusive) = (holder, mode) {
         holder.write(&file).map_err(system("sign", path))?;
     }
-    Ok(Some(FileLock { file: Arc::new(file), path: path.to_owned(), mode }))
+    Ok(Some(FileLock { file: Arc::new(file), identity, path: path.to_owned(), mode }))
 }
 
 fn open(path: &Path) -> Result<File, LockError> {
@@ -301,11 +308,15 @@ fn lock(file: &File, mode: Mode) -> io::Result<()> {
     }
 }
 
-fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
-    moment();
+fn identity(file: &File) -> io::Result<Identity> {
     let opened = file.metadata()?;
+    Ok((opened.dev(), opened.ino()))
+}
+
+fn leads_to(path: &Path, identity: Identity) -> io::Result<bool> {
+    moment();
     match std::fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino())),
+        Ok(named) => Ok((named.dev(), named.ino()) == identity),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -94,7 +94,7 @@ fn a_lock_that_is_taken_up_again_is_the_one_that_others_see_or_is_given_up() {
             match parked.resume(None).unwrap() {
                 Some(lock) => {
                     space.visit();
-                    assert!(leads_to(&mine, &lock.file).unwrap(), "nobody sees this lock");
+                    assert!(leads_to(&mine, lock.identity).unwrap(), "nobody sees this lock");
                     lock.remove().unwrap();
                 }
                 None => {
