@@ -12,7 +12,8 @@ use volumes::{
     VolumeSettings,
 };
 
-const ROUNDS: usize = 200;
+/// So many that most leases find the volume as it was a moment before, as in life.
+const ROUNDS: usize = 4000;
 const FILES: usize = 100_000;
 const VOLUMES: usize = 10_000;
 

@@ -15,6 +15,7 @@ use crate::document::{self, FORMAT};
 use crate::idle::Parked;
 use crate::layout::LayerId;
 use crate::live;
+use crate::stamp::Stamp;
 use crate::state::State;
 use crate::store::{Volume, lock_error};
 use crate::turn::{Phase, Turn};
@@ -28,7 +29,10 @@ pub(crate) struct Gate<'a> {
     pub(crate) state: State,
     /// In the order of their numbers.
     pub(crate) turns: Vec<Turn>,
-    _lock: FileLock,
+    /// None once the gate is left.
+    lock: Option<FileLock>,
+    /// True if the gate's file is of use to the next one here.
+    stays: bool,
 }
 
 /// A dead group's layer that is to be published: the turn of one of its members, taken over.
@@ -54,7 +58,10 @@ impl Volume {
         acquire: impl FnOnce(&Path, Mode, Option<&Holder>) -> Result<FileLock, LockError>,
     ) -> Result<Option<Gate<'_>>, VolumeError> {
         let path = self.paths.gate();
-        let lock = match acquire(path.as_path(), Mode::Exclusive, None) {
+        // Refused or no longer the gate: then as if it had not been kept.
+        let kept = self.store.idle.take_gate(self.key).map(|gate| gate.resume(None));
+        let kept = kept.and_then(|resumed| resumed.ok().flatten());
+        let lock = match kept.map_or_else(|| acquire(path.as_path(), Mode::Exclusive, None), Ok) {
             Ok(lock) => lock,
             Err(LockError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
@@ -63,7 +70,7 @@ impl Volume {
         };
         let state = self.state()?;
         let turns = self.turns()?;
-        Ok(Some(Gate { volume: self, state, turns, _lock: lock }))
+        Ok(Some(Gate { volume: self, state, turns, lock: Some(lock), stays: true }))
     }
 
     /// Enters the gate of a volume that is in use, and so cannot have been removed.
@@ -74,11 +81,16 @@ impl Volume {
     fn state(&self) -> Result<State, VolumeError> {
         let path = self.paths.state();
         let path = path.as_path();
-        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => VolumeError::damaged(path, "it is missing"),
             _ => VolumeError::system("read", path)(error),
-        })?;
-        if let Some(state) = self.store.idle.state(self.key, &bytes) {
+        };
+        let stamp = Stamp::of(path).map_err(failed)?;
+        if let Some(state) = stamp.and_then(|stamp| self.store.idle.state_at(self.key, stamp)) {
+            return Ok(state);
+        }
+        let bytes = std::fs::read(path).map_err(failed)?;
+        if let Some(state) = self.store.idle.state(self.key, &bytes, stamp) {
             return Ok(state);
         }
         let state: State = document::decode(path, &bytes)?;
@@ -89,7 +101,7 @@ impl Volume {
         match state.fault() {
             Some(reason) => Err(VolumeError::damaged(path, reason)),
             None => {
-                self.store.idle.keep_state(self.key, bytes, &state);
+                self.store.idle.keep_state(self.key, bytes, stamp, &state);
                 Ok(state)
             }
         }
@@ -98,6 +110,10 @@ impl Volume {
     fn turns(&self) -> Result<Vec<Turn>, VolumeError> {
         let directory = self.paths.turns();
         let failed = || VolumeError::system("list", directory.as_path());
+        let stamp = Stamp::of(directory.as_path()).map_err(failed())?;
+        if let Some(turns) = stamp.and_then(|stamp| self.store.idle.turns_at(self.key, stamp)) {
+            return Ok(turns);
+        }
         let mut turns = Vec::new();
         for entry in std::fs::read_dir(directory.as_path()).map_err(failed())? {
             let name = entry.map_err(failed())?.file_name();
@@ -109,12 +125,25 @@ impl Volume {
             }
         }
         turns.sort_unstable_by_key(|turn| turn.number);
+        if let Some(stamp) = stamp {
+            self.store.idle.keep_turns(self.key, stamp, &turns);
+        }
         Ok(turns)
     }
 
     /// Returns the path of a turn's file.
     pub(crate) fn turn_path(&self, turn: &Turn) -> HostPath {
         self.paths.turns().join(turn.encode())
+    }
+}
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        let gate = lock.park();
+        if self.stays {
+            self.volume.store.idle.keep_gate(self.volume.key, gate);
+        }
     }
 }
 
@@ -159,6 +188,7 @@ impl Gate<'_> {
 
     /// Gives up what was kept from the last use here, and writes down what is not written yet.
     pub(crate) fn settle_accounts(&mut self) -> Result<(), VolumeError> {
+        self.stays = false;
         self.write_uses(0);
         let Some(parked) = self.unpark() else { return Ok(()) };
         let resumed = parked.lock.resume(None).map_err(VolumeError::Lock)?;

@@ -100,6 +100,7 @@ mod record;
 mod request;
 mod settings;
 mod settle;
+mod stamp;
 mod state;
 mod store;
 mod sweep;

@@ -8,7 +8,7 @@ use volumes::{
     Space, Unobserved, VolumeError, VolumeManager, VolumeRecord, VolumeSettings, prune_candidates,
 };
 
-use crate::world::{self, World, key, label, mounted, name, request, view};
+use crate::world::{self, Told, World, key, label, mounted, name, request, view};
 
 #[tokio::test]
 async fn a_record_tells_all_there_is_to_know() {
@@ -227,6 +227,37 @@ async fn decisions_about_a_volume_outlive_the_process() {
     other.pin(key("v"), false).await.unwrap();
     assert_eq!(other.prune(all, |_| true).await.unwrap()[0].key, key("v"));
     assert!(other.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_others_did_is_seen_by_one_who_remembers_how_it_was() {
+    let world = World::new().await;
+    world.fill("v", &[("a", "1")]).await;
+    let layers = world.manager.path(key("v")).await.unwrap().layers;
+    let state = layers.as_path().with_file_name("state.json");
+    // What changed just now is read each time; what did so long ago is remembered.
+    let is_recent = || {
+        let changed = state.metadata().unwrap().modified().unwrap();
+        changed.elapsed().is_ok_and(|age| age < Duration::from_millis(100))
+    };
+    while is_recent() {
+        world.fill("v", &[]).await;
+    }
+    let other = world::open(world.root.path().into(), VolumeSettings::default()).await;
+    let held = other.acquire(world.request("v", Sharing::Locked), &Unobserved).await.unwrap();
+    let told = Told::default();
+    let waiting = world.spawn_take("v", Sharing::Locked, &told);
+    assert_eq!(told.waiting().await.holders.len(), 1);
+    mounted(&held.mount(0).unwrap()).write("b", "1");
+    held.finish(Outcome::Succeeded).await.unwrap();
+    waiting.await.unwrap().unwrap().finish(Outcome::Succeeded).await.unwrap();
+    other.reset(key("v"), label()).await.unwrap();
+    let fresh = world.take("v", Sharing::Locked).await;
+    assert_eq!(mounted(&fresh.mount(0).unwrap()).names(), [""; 0]);
+    fresh.finish(Outcome::Succeeded).await.unwrap();
+    other.remove(key("v")).await.unwrap();
+    world.fill("v", &[("c", "1")]).await;
+    assert_eq!(world.head("v").await, ["c"]);
 }
 
 /// Records like a real one, used so many seconds ago and of such sizes.
