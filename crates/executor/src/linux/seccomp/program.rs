@@ -1,5 +1,7 @@
 //! Rules, compiled for the kernel's classic packet filter machine.
 
+use std::collections::HashMap;
+
 use super::rules::{NAMESPACE_FLAGS, PERSONALITIES, REFUSED_FAMILIES, Rule, Rules, native};
 
 /// One instruction of the filter machine.
@@ -43,7 +45,7 @@ fn compile(architectures: &[Rules]) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     for rules in architectures {
         let mut block = vec![plain(LOAD, NUMBER)];
-        block.extend(search(&runs(rules)));
+        block.extend(Block::search(&runs(rules)));
         // Skipping a block is a long jump: conditional ones reach 255 instructions.
         program.push(branch(JUMP_IF_EQUAL, rules.architecture, 1, 0));
         program.push(plain(JUMP, block.len() as u32));
@@ -75,23 +77,73 @@ fn runs(rules: &Rules) -> Vec<Run> {
     runs
 }
 
-/// Finds the run of the loaded number by halving; never empty.
-fn search(runs: &[Run]) -> Vec<Instruction> {
-    if let [only] = runs {
-        return verdict(only.rule);
-    }
-    let (low, high) = runs.split_at(runs.len() / 2);
-    let (low_code, high_code) = (search(low), search(high));
-    let boundary = high.first().map_or(0, |run| run.start);
-    let mut code = match u8::try_from(low_code.len()) {
-        Ok(skip) => vec![branch(JUMP_IF_AT_LEAST, boundary, skip, 0)],
-        Err(_) => {
-            vec![branch(JUMP_IF_AT_LEAST, boundary, 0, 1), plain(JUMP, low_code.len() as u32)]
+/// The farthest that a conditional jump is let reach, with room for what may come between.
+const REACH: usize = 250;
+
+/// A search for the run of the loaded number, by halving. It is put together from its end, so that all
+/// that a jump leads to is there already; and what is done about a number is there once, not for each
+/// run: the kernel compiles the program anew for each process.
+#[derive(Default)]
+struct Block {
+    /// The last instruction first.
+    reversed: Vec<Instruction>,
+    /// Where what is done begins.
+    verdicts: HashMap<Rule, usize>,
+}
+
+impl Block {
+    /// Returns the instructions; never empty.
+    fn search(runs: &[Run]) -> Vec<Instruction> {
+        let mut block = Self::default();
+        let entry = block.put_search(runs);
+        if block.distance(entry) > 0 {
+            block.put_jump(entry);
         }
-    };
-    code.extend(low_code);
-    code.extend(high_code);
-    code
+        block.reversed.reverse();
+        block.reversed
+    }
+
+    /// Returns how many instructions the next one has to skip to come to `place`.
+    const fn distance(&self, place: usize) -> usize {
+        self.reversed.len() - 1 - place
+    }
+
+    fn put(&mut self, instruction: Instruction) -> usize {
+        self.reversed.push(instruction);
+        self.reversed.len() - 1
+    }
+
+    fn put_jump(&mut self, place: usize) -> usize {
+        self.put(plain(JUMP, self.distance(place) as u32))
+    }
+
+    fn put_search(&mut self, runs: &[Run]) -> usize {
+        if let [only] = runs {
+            return self.put_verdict(only.rule);
+        }
+        let (low, high) = runs.split_at(runs.len() / 2);
+        let (high_place, low_place) = (self.put_search(high), self.put_search(low));
+        let (high_place, low_place) = (self.near(high_place), self.near(low_place));
+        let boundary = high.first().map_or(0, |run| run.start);
+        let [to_high, to_low] = [high_place, low_place].map(|place| self.distance(place) as u8);
+        self.put(branch(JUMP_IF_AT_LEAST, boundary, to_high, to_low))
+    }
+
+    fn put_verdict(&mut self, rule: Rule) -> usize {
+        if let Some(place) = self.verdicts.get(&rule).filter(|place| self.distance(**place) < REACH)
+        {
+            return *place;
+        }
+        self.reversed.extend(verdict(rule).into_iter().rev());
+        let place = self.reversed.len() - 1;
+        self.verdicts.insert(rule, place);
+        place
+    }
+
+    /// Returns a place from which it goes on as from `place`, and which a conditional jump reaches.
+    fn near(&mut self, place: usize) -> usize {
+        if self.distance(place) < REACH { place } else { self.put_jump(place) }
+    }
 }
 
 fn verdict(rule: Rule) -> Vec<Instruction> {
@@ -236,6 +288,6 @@ mod tests {
     fn the_filter_is_short() {
         // A list of comparisons would have more than 1400 instructions.
         let length = filter().len();
-        assert!(length < 500, "{length} instructions");
+        assert!(length < 260, "{length} instructions");
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::table::{ALLOWED, ALLOWED_HERE};
 
 /// What happens to a system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Rule {
     /// It is made.
     Allow,
