@@ -261,6 +261,18 @@ pub enum ResolveMode {
     Local,
 }
 
+impl ResolveMode {
+    /// Reads the option `image-resolve-mode`; none if there is no such mode.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "default" => Some(Self::Default),
+            "pull" => Some(Self::Pull),
+            "local" => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+
 /// A question about a source.
 #[derive(Debug, Clone)]
 pub struct SourceMetaRequest {

@@ -6,6 +6,7 @@
 //! that drives its build over the wire. The crate knows nothing of how any of it is done.
 
 mod container;
+mod csv;
 mod error;
 mod frontend;
 mod making;
@@ -18,6 +19,7 @@ pub use container::{
     Container, ContainerMount, ContainerProcess, ContainerRequest, Containers, Process,
     ProcessStreams,
 };
+pub use csv::split_csv;
 pub use error::{BuildError, Detail, Kind};
 pub use frontend::{
     Attestation, AttestationKind, Bridge, CacheImport, FileRange, FileStat, Frontend,

@@ -17,7 +17,6 @@ pub use error::InstructionError;
 pub use flag::FlagError;
 pub(crate) use flag::parse_bool;
 pub use healthcheck::HealthcheckSpec;
-pub(crate) use mount_flag::split_csv;
 pub use mount_flag::{Mount, MountError, MountFlag, MountKind, Sharing};
 pub(crate) use read::read;
 pub use run::{CommandLine, Device, Network, Run, Security};

@@ -1,5 +1,7 @@
 //! `RUN --mount`: a file tree, a cache, a secret or a socket for one command.
 
+use bridge::split_csv;
+
 use super::parse_bool;
 use super::size::parse_size;
 use crate::error::Problem;
@@ -369,47 +371,6 @@ fn number(key: &'static str, value: String, radix: u32) -> Result<u32, MountErro
         return Err(MountError::Number { key, value });
     }
     u32::from_str_radix(&value, radix).map_err(|_| MountError::Number { key, value })
-}
-
-/// Splits a line of comma-separated fields; a field may be quoted.
-pub(crate) fn split_csv(text: &str) -> Result<Vec<String>, String> {
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(inner) => quoted_field(inner)?,
-            None => {
-                let (field, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
-                if field.contains('"') {
-                    return Err("bare \" in non-quoted-field".to_owned());
-                }
-                (field.to_owned(), after)
-            }
-        };
-        fields.push(field);
-        match after.strip_prefix(',') {
-            Some(after) => rest = after,
-            None => return Ok(fields),
-        }
-    }
-}
-
-fn quoted_field(text: &str) -> Result<(String, &str), String> {
-    let mut field = String::new();
-    let mut rest = text;
-    loop {
-        let (part, after) =
-            rest.split_once('"').ok_or("extraneous or missing \" in quoted-field")?;
-        field.push_str(part);
-        match after.strip_prefix('"') {
-            Some(after) => {
-                field.push('"');
-                rest = after;
-            }
-            None if after.is_empty() || after.starts_with(',') => return Ok((field, after)),
-            None => return Err("extraneous or missing \" in quoted-field".to_owned()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `RUN`, and the command lines of `CMD` and `ENTRYPOINT`.
 
+use bridge::split_csv;
+
 use super::flag::{Flags, Takes};
-use super::mount_flag::split_csv;
 use super::{InstructionError, MountError, MountFlag, parse_bool};
 use crate::quote::quoted;
 use crate::syntax::{Heredoc, Node};

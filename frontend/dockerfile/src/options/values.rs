@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bridge::ResolveMode;
+use bridge::{ResolveMode, split_csv};
 use llb::{ExtraHost, LinuxResources, NetMode, Ulimit};
 use oci::Platform;
 
-use crate::instruction::split_csv;
 use crate::lower::OptionError;
 
 const ULIMITS: [&str; 16] = [
@@ -46,12 +45,7 @@ pub(super) fn platforms(text: &str, native: &Platform) -> Result<Vec<Platform>, 
 }
 
 pub(super) fn resolve_mode(text: &str) -> Result<ResolveMode, OptionError> {
-    match text {
-        "" | "default" => Ok(ResolveMode::Default),
-        "pull" => Ok(ResolveMode::Pull),
-        "local" => Ok(ResolveMode::Local),
-        other => Err(wrong("invalid image-resolve-mode", other)),
-    }
+    ResolveMode::parse(text).ok_or_else(|| wrong("invalid image-resolve-mode", text))
 }
 
 pub(super) fn network(text: &str) -> Result<NetMode, OptionError> {
