@@ -1,53 +1,88 @@
-//! What a frontend says of its result, read from the file systems that it left it in.
+//! What frontends and scanners say of a result, read from the file systems that they left it in.
 
 use bridge::{
-    Attestation, AttestationKind, Bridge, BuildError, FrontendResult, InTotoSubject, Kind,
-    SubjectKind,
+    Attestation, AttestationKind, Bridge, BuildError, FileRange, FrontendResult, InTotoSubject,
+    Kind, SubjectKind,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use digests::Digest;
-use exporter::Statement;
+use exporter::{Statement, StatementSubject};
+use futures::future::try_join_all;
+use sbom::ScanRequest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::result::Statements;
 
-/// The longest statement that is taken.
+/// The longest statement that is taken, bytes.
 const LONGEST: u64 = 40 << 20;
+/// How much of a statement is read at once, bytes: no more is given out.
+const PIECE: u64 = 16 << 20;
 /// Where a result comes from is said by who built it, not by the frontend.
 const PROVENANCE: &str = "https://slsa.dev/provenance/";
 
-/// Returns what a frontend says of its result, by platform.
+/// Returns what is said of a result, by platform, all of it built at once. `scan` is what the client asked for:
+/// who made a list is blamed for it.
 pub(crate) async fn read(
     bridge: &dyn Bridge,
     frontend: &FrontendResult,
+    scan: Option<&ScanRequest>,
 ) -> Result<Statements, BuildError> {
-    let mut statements = Statements::new();
-    for (platform, list) in &frontend.attestations {
-        let said = statements.entry(platform.clone()).or_default();
-        for attestation in list {
-            match attestation.kind {
-                AttestationKind::InToto => said.push(one(bridge, attestation).await?),
-                AttestationKind::Bundle => said.extend(bundle(bridge, attestation).await?),
-            }
-        }
-    }
-    Ok(statements)
+    let platforms = frontend.attestations.iter().map(|(platform, list)| async move {
+        let said = list.iter().map(|attestation| async move {
+            let said = said(bridge, attestation).await;
+            said.map_err(|error| match scan.filter(|_| is_list(attestation)) {
+                Some(scan) => scan.blame(error),
+                None => error,
+            })
+        });
+        let mut said: Vec<_> = try_join_all(said).await?.into_iter().flatten().collect();
+        // The list of the result itself is found before the lists of other trees.
+        said.sort_by_key(|(is_core, _)| !is_core);
+        let said = said.into_iter().map(|(_, statement)| statement).collect();
+        Ok::<_, BuildError>((platform.clone(), said))
+    });
+    Ok(try_join_all(platforms).await?.into_iter().collect())
+}
+
+/// Returns the statements of an attestation, and of each whether it is the list of the result itself.
+async fn said(
+    bridge: &dyn Bridge,
+    attestation: &Attestation,
+) -> Result<Vec<(bool, Statement)>, BuildError> {
+    let said = match attestation.kind {
+        AttestationKind::InToto => vec![one(bridge, attestation).await?],
+        AttestationKind::Bundle => bundle(bridge, attestation).await?,
+    };
+    let core = attestation.metadata.get("sbom-core");
+    let is_core = |statement: &Statement| {
+        let stem = statement.path.split('.').next().unwrap_or_default();
+        core.is_some_and(|core| &core[..] == stem.as_bytes())
+    };
+    Ok(said.into_iter().map(|statement| (is_core(&statement), statement)).collect())
+}
+
+/// Returns whether an attestation is what a scanner left.
+fn is_list(attestation: &Attestation) -> bool {
+    attestation.metadata.get("reason").is_some_and(|reason| &reason[..] == b"sbom")
 }
 
 async fn one(bridge: &dyn Bridge, attestation: &Attestation) -> Result<Statement, BuildError> {
     if attestation.path.is_empty() {
         return Err(invalid("attestation does not have set path"));
     }
-    let raw = attestation.subjects.iter().filter(|subject| subject.kind == SubjectKind::Raw);
+    let subject = |InTotoSubject { kind, name, digests }: &InTotoSubject| match kind {
+        SubjectKind::Itself => StatementSubject::Itself(name.clone()),
+        SubjectKind::Raw => {
+            StatementSubject::Other { name: name.clone(), digests: digests.clone() }
+        }
+    };
     let statement = Statement {
         predicate_type: attestation.predicate_type.clone(),
         predicate: file(bridge, attestation, &attestation.path).await?,
         path: attestation.path.clone(),
         inline_only: is_inline_only(attestation),
-        subjects: raw
-            .map(|InTotoSubject { name, digests, .. }| (name.clone(), digests.clone()))
-            .collect(),
+        subjects: attestation.subjects.iter().map(subject).collect(),
     };
     checked(statement)
 }
@@ -57,8 +92,8 @@ async fn one(bridge: &dyn Bridge, attestation: &Attestation) -> Result<Statement
 #[serde(rename_all = "camelCase")]
 struct Whole<'a> {
     predicate_type: String,
-    #[serde(default)]
-    subject: Vec<Subject>,
+    /// Go writes an empty list as `null`.
+    subject: Option<Vec<Subject>>,
     #[serde(borrow)]
     predicate: Option<&'a RawValue>,
 }
@@ -76,7 +111,10 @@ async fn bundle(
 ) -> Result<Vec<Statement>, BuildError> {
     let mut statements = Vec::new();
     for entry in bridge.read_dir(&attestation.reference, &attestation.path, None).await? {
-        let path = format!("{}/{}", attestation.path.trim_end_matches('/'), entry.name);
+        let path = match attestation.path.trim_end_matches('/') {
+            "" => entry.name,
+            directory => format!("{directory}/{}", entry.name),
+        };
         let bytes = file(bridge, attestation, &path).await?;
         let whole: Whole<'_> = serde_json::from_slice(&bytes)
             .map_err(|error| invalid(format!("cannot decode in-toto statement {path}: {error}")))?;
@@ -91,13 +129,17 @@ async fn bundle(
                 .filter_map(|(kind, hex)| format!("{kind}:{hex}").parse::<Digest>().ok())
                 .collect()
         };
+        let subjects = whole.subject.iter().flatten().map(|subject| StatementSubject::Other {
+            name: subject.name.clone(),
+            digests: digests(subject),
+        });
         let predicate = whole.predicate.map_or("", RawValue::get);
         statements.push(checked(Statement {
             predicate_type: whole.predicate_type.clone(),
             predicate: Bytes::copy_from_slice(predicate.as_bytes()),
             path,
             inline_only: is_inline_only(attestation),
-            subjects: whole.subject.iter().map(|one| (one.name.clone(), digests(one))).collect(),
+            subjects: subjects.collect(),
         })?);
     }
     Ok(statements)
@@ -119,7 +161,17 @@ async fn file(
     if stat.size > LONGEST {
         return Err(invalid(format!("{path} exceeds {LONGEST} bytes")));
     }
-    bridge.read_file(&attestation.reference, path, None).await
+    let mut content = BytesMut::new();
+    loop {
+        let offset = content.len() as u64;
+        let length = PIECE.min(stat.size.saturating_sub(offset));
+        let range = FileRange { offset, length };
+        let piece = bridge.read_file(&attestation.reference, path, Some(range)).await?;
+        content.extend_from_slice(&piece);
+        if piece.is_empty() || content.len() as u64 >= stat.size {
+            return Ok(content.freeze());
+        }
+    }
 }
 
 fn is_inline_only(attestation: &Attestation) -> bool {
@@ -158,6 +210,10 @@ mod tests {
             .file(tree, "/bad/three", "not JSON")
     }
 
+    /// What a scanner in Go writes.
+    const LIST: &str =
+        r#"{"predicateType":"https://spdx.dev/Document","subject":null,"predicate":{}}"#;
+
     fn attestation(kind: AttestationKind, path: &str, predicate_type: &str) -> Attestation {
         Attestation {
             kind,
@@ -169,8 +225,17 @@ mod tests {
         }
     }
 
+    /// Returns what the client asks for.
+    fn request() -> ScanRequest {
+        let options = [("attest:sbom".to_owned(), "generator=example.org/scan".to_owned())];
+        ScanRequest::of(&options.into()).unwrap().unwrap()
+    }
+
     async fn read_one(mut attestation: Attestation) -> Result<Vec<Statement>, BuildError> {
-        let build = build();
+        let build = build()
+            .file("frontend:scanner", "lists/sbom-context.spdx.json", LIST)
+            .file("frontend:scanner", "lists/sbom.spdx.json", LIST)
+            .file("frontend:scanner", "long", vec![b'1'; 17 << 20]);
         let scan = SolveRequest { frontend: "scanner".to_owned(), ..SolveRequest::default() };
         let Results::Single(scanned) = build.solve(scan).await?.results else {
             panic!("one tree is left");
@@ -178,7 +243,7 @@ mod tests {
         attestation.reference = scanned.handle;
         let attestations = BTreeMap::from([("linux/amd64".to_owned(), vec![attestation])]);
         let result = FrontendResult { attestations, ..FrontendResult::default() };
-        let said = read(&build, &result).await?;
+        let said = read(&build, &result, Some(&request())).await?;
         Ok(said["linux/amd64"].clone())
     }
 
@@ -192,7 +257,8 @@ mod tests {
         assert_eq!(said.predicate_type, "https://spdx.dev/Document");
         assert_eq!((&said.predicate[..], said.path.as_str()), (&br#"{"a": 1}"#[..], "/all/one"));
         // A digest that is none is not told.
-        assert_eq!(said.subjects, [("x".to_owned(), Vec::new())]);
+        let x = StatementSubject::Other { name: "x".to_owned(), digests: Vec::new() };
+        assert_eq!(said.subjects, [x]);
         for (kind, path, predicate_type, expected) in [
             (InToto, "", "a", "attestation does not have set path"),
             (InToto, "/absent", "a", "lstat /absent: no such file or directory"),
@@ -204,5 +270,29 @@ mod tests {
             let error = read_one(attestation(kind, path, predicate_type)).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_list_of_the_result_comes_first_and_who_made_a_bad_one_is_named() {
+        let list = |path| {
+            let mut list = attestation(AttestationKind::Bundle, path, sbom::PREDICATE_TYPE);
+            list.metadata.insert("reason".to_owned(), Bytes::from_static(b"sbom"));
+            list.metadata.insert("sbom-core".to_owned(), Bytes::from_static(b"/lists/sbom"));
+            list
+        };
+        let said = read_one(list("/lists")).await.unwrap();
+        let paths: Vec<_> = said.iter().map(|statement| statement.path.as_str()).collect();
+        assert_eq!(paths, ["/lists/sbom.spdx.json", "/lists/sbom-context.spdx.json"]);
+        assert_eq!(said[0].subjects, []);
+        let error = read_one(list("/bad")).await.unwrap_err();
+        let expected = "the SBOM generator `example.org/scan:latest` failed (name another";
+        let message = error.message();
+        assert!(message.starts_with(expected) && message.contains("cannot decode"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_statement_may_be_longer_than_what_is_given_out_at_once() {
+        let long = attestation(AttestationKind::InToto, "/long", "a");
+        assert_eq!(read_one(long).await.unwrap()[0].predicate.len(), 17 << 20);
     }
 }

@@ -16,6 +16,7 @@ use gateway::{BridgeService, Verdict};
 use llb::Definition;
 use mount::{HostPath, RootDir};
 use progress::{Event, Feed, FeedReader, ProgressSink as _};
+use sbom::ScanRequest;
 use session::{SessionGroup, SessionId};
 use solver::{JobId, OpError, Solver};
 use volumes::VolumeManager;
@@ -29,6 +30,7 @@ use crate::job::{Environment, JobBridge, Shared};
 use crate::line::Line;
 use crate::provenance::ProvenanceOptions;
 use crate::result;
+use crate::scan;
 use crate::space::Space;
 use crate::{BuildRequest, LogCodec};
 
@@ -139,10 +141,13 @@ impl Builder {
             return Err(BuildError::new(Kind::InvalidRequest, text));
         }
         let granted = Entitlements::grant(&request.entitlements, &self.0.entitlements)?;
-        let provenance = ProvenanceOptions::of(&request.options)?;
+        let wanted = Wanted {
+            provenance: ProvenanceOptions::of(&request.options)?,
+            scan: ScanRequest::of(&request.options)?,
+        };
         let exporters = self.resolve_exporters(&request)?;
         let begun = self.begin(&request, granted)?;
-        let outcome = self.run(&request, &begun, &exporters, provenance.as_ref()).await;
+        let outcome = self.run(&request, &begun, &exporters, &wanted).await;
         begun.end(outcome).await
     }
 
@@ -220,20 +225,25 @@ impl Builder {
         request: &BuildRequest,
         begun: &Begun,
         exporters: &[Arc<dyn Exporter>],
-        provenance: Option<&ProvenanceOptions>,
+        wanted: &Wanted,
     ) -> Result<Done, BuildError> {
         let bridge = begun.bridge()?;
-        let frontend = self.frontend_result(request, begun, bridge).await?;
+        let mut frontend = self.frontend_result(request, begun, bridge).await?;
         let built = result::evaluate(bridge, &frontend.results).await?;
-        let said = attestations::read(&Shared(bridge.clone()), &frontend).await?;
-        let asked = bridge.definitions();
+        let platforms = result::platforms(&frontend)?;
+        if let Some(scan) = &wanted.scan {
+            scan::scan(bridge, scan, &platforms, &mut frontend).await?;
+        }
+        let shared = Shared(bridge.clone());
+        let said = attestations::read(&shared, &frontend, wanted.scan.as_ref()).await?;
         let facts = result::Facts {
             request,
             frontend: &frontend,
-            asked: &asked,
+            platforms: &platforms,
+            bridge,
             started: begun.record.created,
-            workers: &self.0.environment.workers,
         };
+        let provenance = wanted.provenance.as_ref();
         let (export, statements) = result::assemble(&facts, built, provenance, said)?;
         let mut response = BTreeMap::new();
         for (key, value) in &frontend.metadata {
@@ -401,6 +411,12 @@ impl Builder {
         let job = self.0.solver.job(id, feed, first.tag);
         job.build(edge).await.map_err(|error| error.source)
     }
+}
+
+/// What is to be said of a result.
+struct Wanted {
+    provenance: Option<ProvenanceOptions>,
+    scan: Option<ScanRequest>,
 }
 
 /// Returns a failed delivery as the build's error.

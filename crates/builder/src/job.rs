@@ -14,7 +14,7 @@ use cache::{ImmutableRef, Refs};
 use futures::future::{join_all, try_join_all};
 use llb::Definition;
 use mount::RootDir;
-use oci::Reference;
+use oci::{Platform, Reference};
 use parking_lot::Mutex;
 use progress::{Event, Feed, ProgressSink as _, Warning};
 use rand::Rng as _;
@@ -127,6 +127,12 @@ impl JobBridge {
         containers.retain(|one| one.strong_count() > 0);
         containers.push(Arc::downgrade(&container));
         Ok(container)
+    }
+
+    /// Returns what is built here if nobody says for which platform.
+    pub(crate) fn default_platform(&self) -> Platform {
+        let first = self.environment.workers.first().and_then(|worker| worker.platforms.first());
+        first.cloned().unwrap_or_else(|| Platform::new("linux", "amd64"))
     }
 
     /// Returns the sessions of the build's client.

@@ -19,6 +19,7 @@ mod line;
 mod provenance;
 mod request;
 mod result;
+mod scan;
 mod space;
 
 pub use builder::{Builder, Parts};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bridge::{BuildError, FrontendResult, Kind, ResultPlatforms, Results, WorkerInfo, keys};
+use bridge::{Attestation, BuildError, FrontendResult, Kind, ResultPlatforms, Results, keys};
 use bytes::Bytes;
 use cache::ImmutableRef;
 use exporter::{ExportRefs, ExportResult, Statement};
@@ -45,27 +45,33 @@ pub(crate) async fn evaluate(
 pub(crate) struct Facts<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) frontend: &'a FrontendResult,
-    /// All graphs that were given to the build.
-    pub(crate) asked: &'a [Definition],
+    /// Which platforms it has.
+    pub(crate) platforms: &'a ResultPlatforms,
+    /// The build that has all its graphs.
+    pub(crate) bridge: &'a JobBridge,
     pub(crate) started: SystemTime,
-    pub(crate) workers: &'a [WorkerInfo],
 }
 
 impl Facts<'_> {
-    fn platforms(&self) -> Result<ResultPlatforms, BuildError> {
-        let Some(bytes) = self.frontend.metadata.get(keys::PLATFORMS) else {
-            return Ok(ResultPlatforms::default());
+    /// Returns the graphs of what is said of the result, by platform.
+    fn attested(&self) -> BTreeMap<&str, Vec<Definition>> {
+        let graphs = |list: &[Attestation]| {
+            list.iter().filter_map(|one| self.bridge.definition(&one.reference)).collect()
         };
-        serde_json::from_slice(bytes).map_err(|error| {
-            let text = format!("invalid result: metadata `{}`: {error}", keys::PLATFORMS);
-            BuildError::new(Kind::InvalidRequest, text)
-        })
+        let attested = self.frontend.attestations.iter();
+        attested.map(|(platform, list)| (platform.as_str(), graphs(list))).collect()
     }
+}
 
-    fn default_platform(&self) -> Platform {
-        let first = self.workers.first().and_then(|worker| worker.platforms.first());
-        first.cloned().unwrap_or_else(|| Platform::new("linux", "amd64"))
-    }
+/// Returns which platforms a result has, as far as its frontend says so.
+pub(crate) fn platforms(frontend: &FrontendResult) -> Result<ResultPlatforms, BuildError> {
+    let Some(bytes) = frontend.metadata.get(keys::PLATFORMS) else {
+        return Ok(ResultPlatforms::default());
+    };
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = format!("invalid result: metadata `{}`: {error}", keys::PLATFORMS);
+        BuildError::new(Kind::InvalidRequest, text)
+    })
 }
 
 /// What was said of a result, by platform.
@@ -79,13 +85,13 @@ pub(crate) fn assemble(
     provenance: Option<&ProvenanceOptions>,
     mut said: Statements,
 ) -> Result<(ExportResult, Statements), BuildError> {
-    let platforms = facts.platforms()?;
+    let platforms = facts.platforms;
     let find = |id: &str| {
         let found = platforms.platforms.iter().find(|entry| entry.id == id);
         found.map(|entry| entry.platform.clone())
     };
     let single = platforms.platforms.first().map(|entry| entry.platform.clone());
-    let single = single.unwrap_or_else(|| facts.default_platform());
+    let single = single.unwrap_or_else(|| facts.bridge.default_platform());
     let mut export = ExportResult {
         metadata: facts.frontend.metadata.clone(),
         source_date_epoch: epoch(facts.request)?,
@@ -129,11 +135,13 @@ fn statements(
     single: &Platform,
 ) -> Statements {
     let mut statements = Statements::new();
-    let is_result = |asked: &&Definition| {
-        built.values().any(|(_, definition)| definition.as_ref() == Some(*asked))
+    let is_result = |asked: &Definition| {
+        built.values().any(|(_, definition)| definition.as_ref() == Some(asked))
     };
-    let beside: Vec<_> = facts.asked.iter().filter(|asked| !is_result(asked)).collect();
-    let here = facts.default_platform().short();
+    let mut asked = facts.bridge.definitions();
+    asked.retain(|asked| !is_result(asked));
+    let attested = facts.attested();
+    let here = facts.bridge.default_platform().short();
     for (id, (_, definition)) in built {
         // Nothing comes from nowhere.
         let Some(definition) = definition.as_ref().filter(|definition| !definition.is_empty())
@@ -141,6 +149,10 @@ fn statements(
             continue;
         };
         let platform = if id.is_empty() { single.short() } else { id.clone() };
+        // A scan is made from the result that it is of: another platform's result is not made from that.
+        let of_others = attested.iter().filter(|(other, _)| **other != platform);
+        let of_others: Vec<_> = of_others.flat_map(|(_, graphs)| graphs).collect();
+        let beside: Vec<_> = asked.iter().filter(|asked| !of_others.contains(asked)).collect();
         let statement = provenance::statement(
             options,
             &provenance::Facts {

@@ -17,4 +17,6 @@ mod request;
 
 pub use error::ExportError;
 pub use exporters::{Exporter, Exporters, InsecureRegistries};
-pub use request::{ExportContext, ExportRefs, ExportRequest, ExportResult, Statement};
+pub use request::{
+    ExportContext, ExportRefs, ExportRequest, ExportResult, Statement, StatementSubject,
+};

@@ -58,8 +58,22 @@ pub struct Statement {
     pub path: String,
     /// True if it is for images only.
     pub inline_only: bool,
-    /// Other things it speaks of than the image itself, by name.
-    pub subjects: Vec<(String, Vec<Digest>)>,
+    /// What it speaks of; if nothing is named, of the result itself.
+    pub subjects: Vec<StatementSubject>,
+}
+
+/// What a statement speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatementSubject {
+    /// The result, and if this is not empty, under this name besides its own.
+    Itself(String),
+    /// Something that is known by its digests.
+    Other {
+        /// Its name; empty if it has none.
+        name: String,
+        /// Its digests.
+        digests: Vec<Digest>,
+    },
 }
 
 /// For whom, and under which line of the display, an export is made.

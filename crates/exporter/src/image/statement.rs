@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::json_text::{compact, indent};
-use crate::{ExportError, Statement};
+use crate::{ExportError, Statement, StatementSubject};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
@@ -47,17 +47,35 @@ pub(crate) fn document(
         let kind = &statement.predicate_type;
         ExportError::Result(format!("invalid attestation of type `{kind}`: {error}"))
     })?;
-    let others = statement.subjects.iter();
-    let others = others
-        .map(|(name, digests)| Subject::new(if name.is_empty() { "_" } else { name }, digests));
     let document = Document {
         kind: STATEMENT_TYPE,
         predicate_type: &statement.predicate_type,
-        subject: subjects.iter().cloned().chain(others).collect(),
+        subject: about(statement, subjects),
         predicate,
     };
     let encoded = json::encode(&document).map_err(ExportError::during("write attestation"))?;
     Ok(compact(&encoded))
+}
+
+/// Returns what a statement is about; `result` is what the result itself is known as.
+fn about(statement: &Statement, result: &[Subject]) -> Vec<Subject> {
+    if statement.subjects.is_empty() {
+        return result.to_vec();
+    }
+    let named = |name: &str, one: &Subject| Subject { name: name.to_owned(), ..one.clone() };
+    let mut about = Vec::new();
+    for subject in &statement.subjects {
+        match subject {
+            StatementSubject::Itself(name) if name.is_empty() => about.extend_from_slice(result),
+            StatementSubject::Itself(name) => {
+                about.extend(result.iter().flat_map(|one| [one.clone(), named(name, one)]));
+            }
+            StatementSubject::Other { name, digests } => {
+                about.push(Subject::new(if name.is_empty() { "_" } else { name }, digests));
+            }
+        }
+    }
+    about
 }
 
 /// Returns the same document on many lines.
@@ -139,10 +157,13 @@ mod tests {
             predicate: Bytes::from_static(br#"{ "z": "<a b>", "a": [] }"#),
             path: "provenance.json".to_owned(),
             inline_only: false,
-            subjects: vec![(String::new(), vec![Digest::of("raw")])],
+            subjects: vec![
+                StatementSubject::Itself(String::new()),
+                StatementSubject::Other { name: String::new(), digests: vec![Digest::of("raw")] },
+            ],
         };
-        let subject = Subject::new("pkg:docker/x", &[Digest::of("image")]);
-        let document = String::from_utf8(document(&statement, &[subject]).unwrap()).unwrap();
+        let subject = [Subject::new("pkg:docker/x", &[Digest::of("image")])];
+        let document = String::from_utf8(document(&statement, &subject).unwrap()).unwrap();
         let expected = format!(
             concat!(
                 r#"{{"_type":"https://in-toto.io/Statement/v1","#,
@@ -155,6 +176,16 @@ mod tests {
             Digest::of("raw").hex(),
         );
         assert_eq!(document, expected);
+        let names = |subjects: Vec<StatementSubject>| -> Vec<String> {
+            let about = about(&Statement { subjects, ..statement.clone() }, &subject);
+            about.into_iter().map(|subject| subject.name).collect()
+        };
+        assert_eq!(names(Vec::new()), ["pkg:docker/x"]);
+        let itself = StatementSubject::Itself("also".to_owned());
+        assert_eq!(names(vec![itself]), ["pkg:docker/x", "also"]);
+        // What names something else says nothing of the image.
+        let other = StatementSubject::Other { name: "other".to_owned(), digests: Vec::new() };
+        assert_eq!(names(vec![other]), ["other"]);
         let broken = Statement { predicate: Bytes::from_static(b"{"), ..statement };
         let error = indented(&broken, &[]).unwrap_err();
         assert!(error.to_string().contains("https://slsa.dev/provenance/v1"), "{error}");
