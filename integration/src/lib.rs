@@ -43,7 +43,7 @@ pub use project::Project;
 pub use registry::Registry;
 pub use scripted::{Answer, Asked, Scripted};
 pub use settings::Settings;
-pub use skopeo::{Archive, Entry, Image};
+pub use skopeo::{Archive, Entry, Image, statements};
 pub use wire::{Bridge, Graph, MESSAGE_LIMIT, Wire};
 pub use world::World;
 

@@ -76,6 +76,36 @@ impl Image {
     }
 }
 
+/// Returns what is said of an image of this machine's platform in its index: whole statements, in order.
+///
+/// # Errors
+/// Fails if the tool does not take it for an image, or nothing is said of it.
+pub fn statements(source: &str) -> anyhow::Result<Vec<Value>> {
+    let scratch = TempDir::with_prefix("larder-image-")?;
+    let place = scratch.path().join("image");
+    Program::new("skopeo")
+        .args(["copy", "--quiet", "--all", "--src-tls-verify=false", source])
+        .arg(format!("dir:{}", place.display()))
+        .succeed()?;
+    let read = |name: &str| -> anyhow::Result<Value> {
+        let bytes = fs::read(place.join(name)).with_context(|| name.to_owned())?;
+        Ok(serde_json::from_slice(&bytes)?)
+    };
+    let hex = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap_or_default();
+        digest.trim_start_matches("sha256:").to_owned()
+    };
+    let index = read("manifest.json")?;
+    let mut entries = index["manifests"].as_array().into_iter().flatten();
+    let is_attestation = |entry: &&Value| {
+        entry["annotations"]["vnd.docker.reference.type"] == "attestation-manifest"
+    };
+    let entry = entries.find(is_attestation).context("nothing is said of the image")?;
+    let manifest = read(&format!("{}.manifest.json", hex(entry)))?;
+    let layers = manifest["layers"].as_array().context("a manifest has layers")?;
+    layers.iter().map(|layer| read(&hex(layer))).collect()
+}
+
 /// What an archive holds.
 #[derive(Debug, Clone, Default)]
 pub struct Archive {

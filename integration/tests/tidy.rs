@@ -267,7 +267,7 @@ fn mechanisms_know_neither_graph_nor_cache() {
 
 #[test]
 fn the_dockerfile_is_lowered_by_a_pure_function() {
-    assert_sees_only("dockerfile", &["bridge", "llb", "oci", "digests", "patterns"]);
+    assert_sees_only("dockerfile", &["bridge", "llb", "oci", "digests", "patterns", "sbom"]);
     assert!(
         !packages()["dockerfile"].dependencies.contains("tokio"),
         "`tokio` is for its tests only"

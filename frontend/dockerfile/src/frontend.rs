@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bridge::{
-    Bridge, BuildError, Detail, Frontend, FrontendRequest, FrontendResult, Kind, PlatformEntry,
-    ResultPlatforms, Results, SolveRequest, SolvedRef, Warning, keys,
+    Attestation, Bridge, BuildError, Detail, Frontend, FrontendRequest, FrontendResult, Kind,
+    PlatformEntry, ResultPlatforms, Results, SolveRequest, SolvedRef, Warning, keys,
 };
 use bytes::Bytes;
 use futures::future::try_join_all;
 use llb::Definition;
 use oci::{ImageConfig, Platform, Raw};
+use sbom::{ScanTarget, Scanner};
 
 use crate::caps;
 use crate::context::{DockerfileSource, IgnorePatterns, read_dockerfile};
@@ -167,12 +168,42 @@ impl<'a> Build<'a> {
             [] => vec![None],
             platforms => platforms.iter().map(Some).collect(),
         };
+        // Before anything is built: a scanner that does not exist is known at once.
+        let scanner = match &self.options.scan {
+            Some(scan) => Some(Scanner::find(self.bridge, scan, &self.native[0]).await?),
+            None => None,
+        };
         let builds = platforms.iter().enumerate().map(|(index, platform)| {
             // What is wrong with the file is wrong for every platform: once is enough.
             self.build_one((&parsed, &ignore), *platform, index == 0)
         });
         let built = try_join_all(builds).await?;
-        self.result(&platforms, built)
+        let attestations = match scanner {
+            Some(scanner) => self.scan(&scanner, &platforms, &built).await?,
+            None => BTreeMap::new(),
+        };
+        Ok(FrontendResult { attestations, ..self.result(&platforms, built)? })
+    }
+
+    /// Has the results scanned, and what else the file says: only here is it known which trees that are.
+    async fn scan(
+        &self,
+        scanner: &Scanner,
+        platforms: &[Option<&Platform>],
+        built: &[(Lowered, SolvedRef)],
+    ) -> Result<BTreeMap<String, Vec<Attestation>>, Problem> {
+        let mut attestations = BTreeMap::new();
+        for (platform, (lowered, _)) in platforms.iter().zip(built) {
+            let id = platform_entry(platform.unwrap_or(&self.native[0]), &lowered.image).id;
+            let target = ScanTarget {
+                platform: id.clone(),
+                tree: lowered.state.clone(),
+                extras: lowered.scan.trees.clone(),
+                ignore_cache: lowered.scan.ignore_cache,
+            };
+            attestations.insert(id, vec![scanner.scan(self.bridge, target).await?]);
+        }
+        Ok(attestations)
     }
 
     async fn build_one(

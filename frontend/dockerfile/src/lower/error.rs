@@ -266,6 +266,9 @@ pub enum OptionError {
     /// Options that do not go together.
     #[error("{0}")]
     Conflict(&'static str),
+    /// What is asked for is no scan.
+    #[error("{0}")]
+    Scan(String),
 }
 
 /// What can be wrong with the time that a build is given by a name.

@@ -13,6 +13,7 @@ mod graph;
 mod image;
 mod naming;
 mod plan;
+mod scan;
 mod stages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,10 +45,7 @@ pub use error::{
 };
 pub(crate) use evaluate::StageOutline;
 pub(crate) use plan::{NamedDirectory, Start};
-
-/// Arguments that speak to the frontend: commands do not see them.
-pub(crate) const NOT_IN_ENVIRONMENT: [&str; 2] =
-    ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(crate) use scan::{NOT_IN_ENVIRONMENT, ScanExtras};
 
 /// What a build for one platform is made from.
 #[derive(Debug, Clone)]
@@ -89,6 +87,8 @@ pub(crate) struct Lowered {
     pub(crate) base_image: Option<ImageConfig>,
     /// The time that everything is given.
     pub(crate) epoch: Option<Time>,
+    /// What is scanned besides, if anything is.
+    pub(crate) scan: ScanExtras,
     /// What the build needs from outside.
     pub(crate) outline: Outline,
 }
@@ -387,6 +387,7 @@ fn finish(
             outlines.push(stage.outline.clone());
         }
     }
+    let scan = scan_extras(request, shared.graph, &planned.stages, target, &builder);
     let Some(stage) = planned.stages.remove(&target) else {
         return Err(LowerError::from(StageError::NoTarget(request.options.target.clone())).into());
     };
@@ -402,6 +403,7 @@ fn finish(
         image,
         base_image: stage.plan.base_image,
         epoch: shared.epoch,
+        scan,
         outline: Outline {
             name: node.stage.name.clone(),
             description: node.stage.description.clone(),
@@ -409,6 +411,31 @@ fn finish(
             stages: outlines,
         },
     })
+}
+
+/// Returns what is scanned beside the wanted stage. What that one does not need is not built, and so not scanned.
+fn scan_extras(
+    request: &Request<'_>,
+    graph: &StageGraph,
+    stages: &BTreeMap<usize, Evaluated>,
+    target: usize,
+    built: &Builder<'_>,
+) -> ScanExtras {
+    let ignores_cache =
+        |index: usize| request.options.no_cache.applies_to(&graph.nodes[index].stage.name);
+    let mut scan = ScanExtras { ignore_cache: ignores_cache(target), trees: BTreeMap::new() };
+    if stages.get(&target).is_some_and(|stage| stage.scan.context) {
+        scan.trees.insert("context".to_owned(), built.context.clone());
+    }
+    for (index, tree) in built.done.iter().filter(|(index, _)| **index != target) {
+        // An image that files are copied from is no stage, and has no name either.
+        let wanted = stages.get(index).is_some_and(|stage| stage.scan.stage);
+        if wanted && graph.nodes[*index].is_stage {
+            scan.ignore_cache |= ignores_cache(*index);
+            scan.trees.insert(graph.nodes[*index].label.clone(), tree.clone());
+        }
+    }
+    scan
 }
 
 /// Returns the history of a stage after that of all it is made from.

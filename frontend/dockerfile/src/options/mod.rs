@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bridge::{CacheImport, ResolveMode};
 use llb::{ExtraHost, LinuxResources, NetMode, ProxyEnv, Ulimit};
 use oci::Platform;
+use sbom::ScanRequest;
 use serde::Deserialize;
 
 use crate::instruction::parse_bool;
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) cache_imports: Vec<CacheImport>,
     /// Which rules are wanted, if the build says so.
     pub(crate) lint: Option<LintConfig>,
+    /// Who makes lists of what is in the results, if any are wanted.
+    pub(crate) scan: Option<ScanRequest>,
 }
 
 /// What every `RUN` gets.
@@ -113,6 +116,7 @@ impl Options {
             run: RunOptions::read(raw, &build_args)?,
             cache_imports: cache_imports(raw)?,
             lint: lint.map(|value| LintConfig::parse(value)).transpose()?,
+            scan: ScanRequest::of(raw).map_err(|error| OptionError::Scan(error.to_string()))?,
             build_args,
             raw: raw.clone(),
         })

@@ -12,4 +12,5 @@ mod lint;
 mod questions;
 mod render;
 mod robust;
+mod scans;
 mod stable;

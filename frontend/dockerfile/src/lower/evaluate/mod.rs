@@ -18,6 +18,7 @@ use super::arguments::{Definition, GlobalArguments};
 use super::image::{DEFAULT_PATH, Layer, record, set_env};
 use super::naming::{StageName, shown};
 use super::plan::{PlannedStage, Start, Step, UsedPaths, Work};
+use super::scan::ScanWishes;
 use super::stages::{Node, StageGraph};
 use crate::error::Problem;
 use crate::expand::{Environment, Lexer, Variables};
@@ -77,6 +78,8 @@ pub(super) struct Evaluated {
     pub(super) inherited: Inherited,
     /// What it needs from outside, for outlines.
     pub(super) outline: StageOutline,
+    /// What is to be scanned.
+    pub(super) scan: ScanWishes,
     /// True if it has no instructions because something else stands in its place.
     pub(super) is_source: bool,
 }
@@ -188,7 +191,8 @@ pub(super) fn evaluate(
     let lines = node.stage.lines;
     let plan = PlannedStage { start, steps, platform, lines, image, base_image };
     let is_source = !node.is_stage || node.replaced;
-    Ok(Evaluated { plan, inherited, outline, is_source })
+    let scan = ScanWishes::of(&node.label, &inherited.arguments, &shared.globals.values);
+    Ok(Evaluated { plan, inherited, outline, scan, is_source })
 }
 
 impl Stage<'_> {
