@@ -37,7 +37,7 @@ impl Op<ImmutableRef> for BuildOperation {
         hasher.feed(&self.op.filename).feed(&(self.op.definition_input as u64));
         hasher.feed(&self.op.attributes);
         let inputs = vec![solver::InputKey::default(); self.inputs];
-        Ok(CacheMap { digest: hasher.finish(), inputs, volatile: false })
+        Ok(CacheMap { digest: hasher.finish(), inputs, volatile: false, pin: None })
     }
 
     async fn content_key(

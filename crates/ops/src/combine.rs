@@ -52,7 +52,7 @@ impl Op<ImmutableRef> for Combine {
             }
         };
         let inputs = vec![InputKey::default(); self.inputs];
-        Ok(CacheMap { digest: hasher.finish(), inputs, volatile: false })
+        Ok(CacheMap { digest: hasher.finish(), inputs, volatile: false, pin: None })
     }
 
     async fn content_key(

@@ -46,6 +46,8 @@ pub struct CacheMap {
     pub inputs: Vec<InputKey>,
     /// If true, results are neither looked up nor kept.
     pub volatile: bool,
+    /// What the operation found that it names: a commit, a digest. It is for people and is part of no key.
+    pub pin: Option<String>,
 }
 
 /// How an input counts for the key of an operation.

@@ -126,6 +126,7 @@ impl World {
             digest,
             inputs: sketch.inputs.iter().map(key).collect(),
             volatile: sketch.volatile,
+            pin: None,
         }
     }
 

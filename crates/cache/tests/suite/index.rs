@@ -49,7 +49,7 @@ impl Op<ImmutableRef> for Run {
             ContentKey::ByDefinition
         };
         let inputs = vec![InputKey { selector: None, content }; self.inputs];
-        Ok(CacheMap { digest: Digest::of(self.step.file), inputs, volatile: false })
+        Ok(CacheMap { digest: Digest::of(self.step.file), inputs, volatile: false, pin: None })
     }
 
     async fn content_key(

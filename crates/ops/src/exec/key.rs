@@ -37,7 +37,7 @@ pub(super) fn cache_map(op: &ExecOp, platform: Option<&Platform>, inputs: usize)
     for mount in &op.mounts {
         feed_mount(&mut hasher, mount);
     }
-    CacheMap { digest: hasher.finish(), inputs: input_keys(op, inputs), volatile: false }
+    CacheMap { digest: hasher.finish(), inputs: input_keys(op, inputs), volatile: false, pin: None }
 }
 
 fn feed_mount(hasher: &mut StableHasher, mount: &Mount) {

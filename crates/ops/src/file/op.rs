@@ -38,7 +38,7 @@ impl Op<ImmutableRef> for FileOperation {
                 None => InputKey::default(),
             })
             .collect();
-        Ok(CacheMap { digest: self.digest(), inputs, volatile: false })
+        Ok(CacheMap { digest: self.digest(), inputs, volatile: false, pin: None })
     }
 
     async fn content_key(

@@ -183,7 +183,8 @@ impl Op<ImmutableRef> for ImageSource {
         let chain = ChainId::of(self.layers(found)?.into_iter().map(|layer| layer.diff_id));
         let mut hasher = StableHasher::new("image.v1");
         hasher.feed(&chain);
-        Ok(CacheMap { digest: hasher.finish(), inputs: Vec::new(), volatile: false })
+        let (digest, pin) = (hasher.finish(), Some(found.top.to_string()));
+        Ok(CacheMap { digest, inputs: Vec::new(), volatile: false, pin })
     }
 
     async fn content_key(

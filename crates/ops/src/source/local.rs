@@ -120,7 +120,7 @@ impl Op<ImmutableRef> for LocalSource {
         for (_, id) in self.candidates(context) {
             hasher.feed(&id.to_string());
         }
-        Ok(CacheMap { digest: hasher.finish(), inputs: Vec::new(), volatile: true })
+        Ok(CacheMap { digest: hasher.finish(), inputs: Vec::new(), volatile: true, pin: None })
     }
 
     async fn content_key(

@@ -190,6 +190,7 @@ async fn records_tell_the_keys_by_which_a_result_is_found_again() {
     assert_eq!(records.len(), 2);
     assert_eq!((&records[0].inputs, &records[1].inputs), (&vec![], &vec![0, 0]));
     assert_eq!(records[1].result.as_deref(), Some("b(a(),a())"));
+    assert_eq!(records[0].map.pin.as_deref(), Some("pin of a"));
     assert_eq!(records[1].links.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
     assert!(bench.store.forget(records[1].key), "the key is the one in the store");
 }

@@ -168,7 +168,8 @@ impl Op<String> for Toy {
     async fn cache_map(&self, _context: &OpContext) -> Result<CacheMap, OpError> {
         self.maps.fetch_add(1, Ordering::SeqCst);
         let (inputs, volatile) = (self.slots.clone(), self.volatile);
-        Ok(CacheMap { digest: Digest::of(&self.key), inputs, volatile })
+        let pin = Some(format!("pin of {}", self.key));
+        Ok(CacheMap { digest: Digest::of(&self.key), inputs, volatile, pin })
     }
 
     async fn content_key(

@@ -241,7 +241,8 @@ impl Op<ImmutableRef> for GitSource {
         hasher.feed(&self.repository.subdir.to_string());
         hasher.feed(&self.repository.submodules);
         hasher.feed(&(self.repository.times == Times::Commit));
-        Ok(CacheMap { digest: hasher.finish(), inputs: Vec::new(), volatile: false })
+        let (digest, pin) = (hasher.finish(), Some(found.commit().to_string()));
+        Ok(CacheMap { digest, inputs: Vec::new(), volatile: false, pin })
     }
 
     async fn content_key(

@@ -159,7 +159,8 @@ impl Op<ImmutableRef> for HttpSource {
         let modified =
             found.modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         hasher.feed(&modified.map_or(0, |since| since.as_secs()));
-        Ok(CacheMap { digest: hasher.finish(), inputs: Vec::new(), volatile: false })
+        let (digest, pin) = (hasher.finish(), Some(found.digest.to_string()));
+        Ok(CacheMap { digest, inputs: Vec::new(), volatile: false, pin })
     }
 
     async fn content_key(
