@@ -3,6 +3,7 @@
 //! An archive of a layer is made once per compression, kept in the blob store, and shared by all who
 //! want it, also by builds at the same time.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,7 @@ use digests::{DiffId, Digest};
 use futures::future::try_join_all;
 use mount::HostPath;
 use oci::{Descriptor, media};
-use snapshot::{Compression, WriteOptions};
+use snapshot::{Compression, LayerKey, WriteOptions};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -55,6 +56,44 @@ impl Refs {
         let settled = self.settled(tree).await?;
         try_join_all(settled.layers().iter().map(|layer| self.archive(layer.clone(), options)))
             .await
+    }
+
+    /// Returns the archives that there are of each tree, as whole stacks, lowest first: one stack for each
+    /// compression that any layer has. None for a tree of which a layer has no archive.
+    ///
+    /// # Errors
+    /// Returns an error if the store of blobs cannot be read.
+    pub async fn known_archives(
+        &self,
+        trees: &[ImmutableRef],
+    ) -> Result<Vec<Vec<Vec<Descriptor>>>, CacheError> {
+        // Trees of one build have most of their layers in common.
+        let mut known: HashMap<LayerKey, Vec<Descriptor>> = HashMap::new();
+        let mut stacks = Vec::with_capacity(trees.len());
+        for tree in trees {
+            for layer in tree.layers() {
+                if !known.contains_key(&layer.key) {
+                    let blobs = self.blobs_there(layer).await?;
+                    known.insert(layer.key.clone(), blobs);
+                }
+            }
+            let layers: Vec<_> =
+                tree.layers().iter().filter_map(|one| known.get(&one.key)).collect();
+            stacks.push(stacks_of(&layers));
+        }
+        Ok(stacks)
+    }
+
+    /// Returns the archives of a layer that are in the store.
+    async fn blobs_there(&self, layer: &Layer) -> Result<Vec<Descriptor>, CacheError> {
+        let blobs = layer.document.lock().blobs.clone();
+        let mut there = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            if self.content().contains(&blob.digest).await? {
+                there.push(plain(blob));
+            }
+        }
+        Ok(there)
     }
 
     async fn archive(
@@ -176,6 +215,26 @@ impl Refs {
         }
         Ok(None)
     }
+}
+
+/// Returns the stacks that the archives of these layers make: one for each compression. A layer without an
+/// archive of it is in the stack with another.
+fn stacks_of(layers: &[&Vec<Descriptor>]) -> Vec<Vec<Descriptor>> {
+    let kind = |blob: &Descriptor| media::layer_compression(&blob.media_type);
+    let mut stacks: Vec<Vec<Descriptor>> = Vec::new();
+    let mut kinds = Vec::new();
+    for blob in layers.iter().flat_map(|blobs| blobs.iter()) {
+        if kinds.contains(&kind(blob)) {
+            continue;
+        }
+        kinds.push(kind(blob));
+        let of_kind = |blobs: &&Vec<Descriptor>| {
+            blobs.iter().find(|other| kind(other) == kind(blob)).or(blobs.first()).cloned()
+        };
+        let stack: Option<Vec<_>> = layers.iter().map(of_kind).collect();
+        stacks.extend(stack.filter(|stack| !stacks.contains(stack)));
+    }
+    stacks
 }
 
 /// What an archive is made from.

@@ -145,6 +145,16 @@ impl CacheIndex {
         }
     }
 
+    /// Returns the result that is kept under a key, for whoever only describes it: that is no use.
+    pub fn peek(&self, key: KeyId) -> Option<ImmutableRef> {
+        let stored = self.0.tables.lock().results.get(&key).cloned()?;
+        match &stored {
+            StoredResult::Chain(None) => Some(ImmutableRef::default()),
+            StoredResult::Chain(Some(top)) => self.0.refs.stack_below(top),
+            StoredResult::Stack(layers) => self.0.refs.stack_of(layers),
+        }
+    }
+
     fn resolve(&self, key: KeyId) -> Option<ImmutableRef> {
         let stored = self.0.tables.lock().results.get(&key).cloned()?;
         let found = match &stored {

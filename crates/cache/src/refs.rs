@@ -141,16 +141,29 @@ impl Refs {
 
     /// Returns the stack with these layers, lowest first; none if one of them is gone. Counts as use.
     pub fn get(&self, keys: &[LayerKey]) -> Option<ImmutableRef> {
-        let layers = self.0.layers.lock();
-        let stack: Option<Vec<_>> = keys.iter().map(|key| layers.get(key).cloned()).collect();
-        drop(layers);
-        let tree = ImmutableRef::of_layers(stack?);
+        let tree = self.stack_of(keys)?;
         self.used(&tree);
         Some(tree)
     }
 
+    /// Returns the stack with these layers, lowest first; none if one of them is gone.
+    pub(crate) fn stack_of(&self, keys: &[LayerKey]) -> Option<ImmutableRef> {
+        let layers = self.0.layers.lock();
+        let stack: Option<Vec<_>> = keys.iter().map(|key| layers.get(key).cloned()).collect();
+        stack.map(ImmutableRef::of_layers)
+    }
+
     /// Returns the stack of `top` and all it was made over; none if a layer is gone. Counts as use.
     pub(crate) fn chain(&self, top: &LayerKey) -> Option<ImmutableRef> {
+        let tree = self.stack_below(top)?;
+        if let Some(top) = tree.layers().last() {
+            self.touch(top);
+        }
+        Some(tree)
+    }
+
+    /// Returns the stack of `top` and all it was made over; none if a layer is gone.
+    pub(crate) fn stack_below(&self, top: &LayerKey) -> Option<ImmutableRef> {
         let mut stack = Vec::new();
         {
             let layers = self.0.layers.lock();
@@ -162,9 +175,6 @@ impl Refs {
             }
         }
         stack.reverse();
-        if let Some(top) = stack.last() {
-            self.touch(top);
-        }
         Some(ImmutableRef::of_layers(stack))
     }
 

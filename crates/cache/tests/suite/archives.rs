@@ -72,6 +72,24 @@ async fn an_archive_that_is_there_is_used_unless_another_is_forced() {
 }
 
 #[tokio::test]
+async fn archives_that_there_are_are_told_without_making_any() {
+    let world = World::new().await;
+    let base = world.layer(&ImmutableRef::default(), &[("/a", "1")]).await;
+    let tree = world.layer(&base, &[("/b", "2")]).await;
+    let trees = [tree.clone(), base.clone(), ImmutableRef::default()];
+    let below = one(&world, &base, options(GZIP, false)).await.blob;
+    let known = world.refs.known_archives(&trees).await.unwrap();
+    assert_eq!(known, [vec![], vec![vec![below.clone()]], vec![]]);
+    let above = one(&world, &tree, options(GZIP, false)).await.blob;
+    let packed = one(&world, &tree, options(ZSTD, true)).await.blob;
+    let below_packed = one(&world, &base, options(ZSTD, true)).await.blob;
+    let known = world.refs.known_archives(&trees).await.unwrap();
+    let stacks = [vec![below.clone(), above], vec![below_packed.clone(), packed]];
+    assert_eq!(known[0], stacks);
+    assert_eq!(known[1], [[below], [below_packed]]);
+}
+
+#[tokio::test]
 async fn an_archive_that_was_lost_is_made_again() {
     let world = World::new().await;
     let tree = world.layer(&ImmutableRef::default(), &[("/a", "1")]).await;

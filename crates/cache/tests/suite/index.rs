@@ -125,6 +125,24 @@ async fn results_are_found_again_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn to_look_at_a_result_is_not_to_use_it() {
+    let world = World::new().await;
+    let top = vertex("top", step("/b"), &[&vertex("base", step("/a"), &[])]);
+    let steps = Steps { refs: world.refs.clone(), runs: Arc::default() };
+    let store = Arc::new(world.index.clone());
+    let solver = Solver::new(Arc::new(steps), store, SolverOptions::default());
+    let job = solver.job(JobId::new("job"), Arc::new(progress::NullSink), Arc::new(()));
+    let edge = Edge::new(top, 0);
+    let result = job.build(edge.clone()).await.unwrap();
+    let uses = || world.refs.usage().iter().map(|record| record.use_count).sum::<u64>();
+    let before = uses();
+    let records = job.records(&edge);
+    let seen: Vec<_> = records.iter().filter_map(|one| world.index.peek(one.key)).collect();
+    assert_eq!(seen.iter().map(ImmutableRef::height).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((seen[1].keys(), uses()), (result.keys(), before));
+}
+
+#[tokio::test]
 async fn equal_content_is_recognised_after_a_restart() {
     let world = World::new().await;
     let by_content = Step { file: "/c", content: Some("same") };
