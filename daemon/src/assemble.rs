@@ -232,6 +232,7 @@ fn build_engine(
     let builder = Builder::new(Parts {
         solver,
         refs: stores.refs.clone(),
+        results: stores.index.clone(),
         collector,
         volumes: stores.volumes.clone(),
         exporters,

@@ -7,7 +7,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use integration::{Answer, Asked, Launch, Program, Project, Scripted, World};
+use integration::{Answer, Asked, Image, Launch, Program, Project, Scripted, World, statements};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -149,6 +150,57 @@ fn repositories_are_added_by_branch_tag_and_commit() -> anyhow::Result<()> {
     assert_eq!(step.lines, ["one", "one", "one", commit.as_str(), "a"]);
     let missing = world.project(&format!("FROM scratch\nADD {url}#nowhere /\n"))?;
     world.build(&missing).fail()?.assert_shows("does not contain ref nowhere");
+    Ok(())
+}
+
+#[test]
+fn what_is_taken_from_elsewhere_is_told_by_its_digest() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let dockerfile = "FROM {busybox}\nCOPY a /a\nADD {file} /b\nRUN --network=none echo c > /c\n";
+    let server = serve(one("/file", "from the web\n"))?;
+    let file = format!("http://{}/file", server.host());
+    let dockerfile = world.fill(dockerfile).replace("{file}", &file);
+    let repository = Repository::new(&[("a", "one\n"), ("Dockerfile", &dockerfile)])?;
+    let (address, name) = (repository.url() + "#main", world.registry.image("app:told"));
+    let build = || -> anyhow::Result<Value> {
+        let build = world.build(&Project::empty()?).context(&address).arg("--provenance=mode=max");
+        build.push(&name).succeed()?;
+        let said = statements(&format!("docker://{name}"))?;
+        Ok(said.into_iter().next().context("a statement")?["predicate"].take())
+    };
+    let said = build()?;
+    let definition = &said["buildDefinition"];
+    let commit = json!({ "sha1": repository.commit });
+    let dependencies = definition["resolvedDependencies"].as_array().context("dependencies")?;
+    assert_eq!(dependencies.len(), 3, "{dependencies:#?}");
+    assert!(dependencies[0]["uri"].as_str().is_some_and(|uri| uri.contains("/busybox@latest")));
+    assert_eq!(dependencies[1], json!({ "uri": address, "digest": commit }));
+    let digest = json!({ "sha256": digest(b"from the web\n") });
+    assert_eq!(dependencies[2], json!({ "uri": file, "digest": digest }));
+    let source = &definition["externalParameters"]["configSource"];
+    assert_eq!((&source["uri"], &source["digest"]), (&json!(address), &commit));
+    let metadata = &said["runDetails"]["metadata"];
+    assert_eq!(metadata["buildkit_completeness"]["resolvedDependencies"], true);
+    assert_eq!(metadata["buildkit_hermetic"], true);
+    // Each step has the layers up to its own; also where nothing had to be done.
+    let image = Image::read(&format!("docker://{name}"))?;
+    let of_image = |layers: &Value| layers[0].as_array().map(|list| list.len());
+    for said in [said.clone(), build()?] {
+        let layers = &said["runDetails"]["metadata"]["buildkit_metadata"]["layers"];
+        let layers = layers.as_object().context("no layers are told")?;
+        let whole = layers.values().filter(|stacks| of_image(stacks) == Some(4));
+        let whole: Vec<_> = whole.map(|stacks| &stacks[0]).collect();
+        assert_eq!(whole, [&image.manifest["layers"]], "{layers:#?}");
+        let mut heights: Vec<_> = layers.values().filter_map(of_image).collect();
+        heights.sort_unstable();
+        assert_eq!(heights, [1, 2, 3, 4]);
+        let names = &said["buildDefinition"]["internalParameters"]["buildConfig"]["digestMapping"];
+        let steps = names.as_object().context("steps")?;
+        let known = |key: &String| {
+            steps.values().any(|step| key == &format!("{}:0", step.as_str().unwrap_or_default()))
+        };
+        assert!(layers.keys().all(known), "{layers:#?}");
+    }
     Ok(())
 }
 

@@ -79,7 +79,7 @@ async fn one(bridge: &dyn Bridge, attestation: &Attestation) -> Result<Statement
     };
     let statement = Statement {
         predicate_type: attestation.predicate_type.clone(),
-        predicate: file(bridge, attestation, &attestation.path).await?,
+        predicate: file(bridge, attestation, &attestation.path).await?.into(),
         path: attestation.path.clone(),
         inline_only: is_inline_only(attestation),
         subjects: attestation.subjects.iter().map(subject).collect(),
@@ -136,7 +136,7 @@ async fn bundle(
         let predicate = whole.predicate.map_or("", RawValue::get);
         statements.push(checked(Statement {
             predicate_type: whole.predicate_type.clone(),
-            predicate: Bytes::copy_from_slice(predicate.as_bytes()),
+            predicate: Bytes::copy_from_slice(predicate.as_bytes()).into(),
             path,
             inline_only: is_inline_only(attestation),
             subjects: subjects.collect(),
@@ -252,10 +252,12 @@ mod tests {
         use AttestationKind::{Bundle, InToto};
         let said = read_one(attestation(InToto, "/sbom.json", "https://spdx.dev/Document")).await;
         let said = said.unwrap().remove(0);
-        assert_eq!((&said.predicate[..], said.inline_only), (&br#"{"packages":[]}"#[..], true));
+        let text = said.predicate.read().await;
+        assert_eq!((&text[..], said.inline_only), (&br#"{"packages":[]}"#[..], true));
         let said = read_one(attestation(Bundle, "/all", "")).await.unwrap().remove(0);
         assert_eq!(said.predicate_type, "https://spdx.dev/Document");
-        assert_eq!((&said.predicate[..], said.path.as_str()), (&br#"{"a": 1}"#[..], "/all/one"));
+        let text = said.predicate.read().await;
+        assert_eq!((&text[..], said.path.as_str()), (&br#"{"a": 1}"#[..], "/all/one"));
         // A digest that is none is not told.
         let x = StatementSubject::Other { name: "x".to_owned(), digests: Vec::new() };
         assert_eq!(said.subjects, [x]);
@@ -293,6 +295,7 @@ mod tests {
     #[tokio::test]
     async fn a_statement_may_be_longer_than_what_is_given_out_at_once() {
         let long = attestation(AttestationKind::InToto, "/long", "a");
-        assert_eq!(read_one(long).await.unwrap()[0].predicate.len(), 17 << 20);
+        let said = read_one(long).await.unwrap();
+        assert_eq!(said[0].predicate.read().await.len(), 17 << 20);
     }
 }

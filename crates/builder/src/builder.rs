@@ -9,7 +9,7 @@ use bridge::{
     SourceResolver, WorkerInfo,
 };
 use bytes::Bytes;
-use cache::{Collector, ImmutableRef, PruneRequest, Refs, UsageRecord};
+use cache::{CacheIndex, Collector, ImmutableRef, PruneRequest, Refs, UsageRecord};
 use exporter::{ExportContext, Exporter, Exporters};
 use futures::future::try_join_all;
 use gateway::{BridgeService, Verdict};
@@ -43,6 +43,8 @@ pub struct Parts {
     pub solver: Solver<ImmutableRef>,
     /// The table of layers.
     pub refs: Refs,
+    /// Results by their keys, those that the solver finds.
+    pub results: CacheIndex,
     /// What is kept, for `du` and `prune`.
     pub collector: Collector,
     /// Cache volumes.
@@ -107,6 +109,7 @@ impl Builder {
         let history = History::open(parts.refs.meta().clone(), content, parts.retention)?;
         let environment = Arc::new(Environment {
             refs: parts.refs,
+            results: parts.results,
             sources: parts.sources,
             containers: parts.containers,
             frontends: parts.frontends,
@@ -236,14 +239,15 @@ impl Builder {
         }
         let shared = Shared(bridge.clone());
         let said = attestations::read(&shared, &frontend, wanted.scan.as_ref()).await?;
+        let provenance = wanted.provenance.as_ref();
         let facts = result::Facts {
             request,
             frontend: &frontend,
             platforms: &platforms,
             bridge,
+            found: &result::found(bridge, provenance).await,
             started: begun.record.created,
         };
-        let provenance = wanted.provenance.as_ref();
         let (export, statements) = result::assemble(&facts, built, provenance, said)?;
         let mut response = BTreeMap::new();
         for (key, value) in &frontend.metadata {
@@ -266,6 +270,8 @@ impl Builder {
         let delivered = try_join_all(deliveries).await;
         let delivered = delivered.map_err(export_error)?;
         delivered.into_iter().for_each(|one| response.extend(one));
+        // Now, that all layers have their archives.
+        let statements = result::read(&statements).await;
         Ok(Done { response, metadata: frontend.metadata, export, statements })
     }
 
@@ -430,7 +436,7 @@ struct Done {
     response: BTreeMap<String, String>,
     metadata: BTreeMap<String, Bytes>,
     export: exporter::ExportResult,
-    statements: result::Statements,
+    statements: result::Said,
 }
 
 /// A build that has begun. Dropped without an end, it was cancelled.

@@ -205,13 +205,15 @@ mod tests {
             let content = DiskStore::open(place("content")).await.unwrap();
             let meta = MetaStore::open(root.path()).unwrap();
             let refs = Refs::open(meta, Arc::new(snapshots), Arc::new(content)).await.unwrap();
-            let index = Arc::new(CacheIndex::open(&refs).await.unwrap());
+            let results = CacheIndex::open(&refs).await.unwrap();
             let teller = Teller::default();
+            let index = Arc::new(results.clone());
             let solver = Solver::new(Arc::new(teller.clone()), index, SolverOptions::default());
             let feed = Feed::new();
             let job = solver.job(JobId::new("job"), Arc::new(feed.clone()), Arc::new(()));
             let environment = Arc::new(Environment {
                 refs,
+                results,
                 sources: Arc::new(teller.clone()),
                 containers: Arc::new(teller.clone()),
                 frontends: BTreeMap::new(),

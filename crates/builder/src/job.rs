@@ -10,7 +10,7 @@ use bridge::{
     SolvedRef, SourceMeta, SourceMetaRequest, SourceResolver, WorkerInfo,
 };
 use bytes::Bytes;
-use cache::{ImmutableRef, Refs};
+use cache::{CacheIndex, ImmutableRef, Refs};
 use futures::future::{join_all, try_join_all};
 use llb::Definition;
 use mount::RootDir;
@@ -26,11 +26,13 @@ use crate::failure::{self, Explain};
 use crate::files;
 use crate::graph::{self, Entitlements};
 use crate::line::Line;
+use crate::provenance::{MadeBy, Pins};
 
 /// The parts of the daemon that a build uses.
 #[derive(Debug)]
 pub(crate) struct Environment {
     pub(crate) refs: Refs,
+    pub(crate) results: CacheIndex,
     pub(crate) sources: Arc<dyn SourceResolver>,
     pub(crate) containers: Arc<dyn ContainerMaker<ImmutableRef, RootDir>>,
     pub(crate) frontends: BTreeMap<String, Arc<dyn Frontend>>,
@@ -55,6 +57,20 @@ pub(crate) struct JobBridge {
     sources: Mutex<HashMap<String, SourceMeta>>,
     /// Those that were asked for, as far as somebody still has them.
     containers: Mutex<Vec<Weak<JobContainer>>>,
+}
+
+/// Whether something is wanted that costs something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Yes,
+    No,
+}
+
+/// What the engine found while a build was made.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) pins: Pins,
+    pub(crate) made: MadeBy,
 }
 
 #[derive(Clone)]
@@ -181,6 +197,32 @@ impl JobBridge {
     /// Returns all graphs that the build was given, in no order.
     pub(crate) fn definitions(&self) -> Vec<Definition> {
         self.handles.lock().values().map(|known| known.definition.clone()).collect()
+    }
+
+    /// Returns what was found of the operations of all graphs that were built, and what they made if `results`
+    /// is wanted: as far as it is in hand or kept, nothing is built for it.
+    pub(crate) async fn found(&self, results: Wanted) -> Found {
+        let edges: Vec<Edge> =
+            self.handles.lock().values().filter_map(|known| known.edge.clone()).collect();
+        let mut found = Found::default();
+        let job = self.job.read().await;
+        for record in job.iter().flat_map(|job| edges.iter().flat_map(|edge| job.records(edge))) {
+            let vertex = record.edge.vertex.digest;
+            if let Some(pin) = &record.map.pin {
+                found.pins.insert(vertex, pin.clone());
+            }
+            let place = (vertex, record.edge.output);
+            if results == Wanted::Yes && !found.made.contains_key(&place) {
+                let kept = || self.environment.results.peek(record.key);
+                found.made.extend(record.result.or_else(kept).map(|made| (place, made)));
+            }
+        }
+        found
+    }
+
+    /// Returns the table of layers.
+    pub(crate) fn refs(&self) -> &Refs {
+        &self.environment.refs
     }
 
     async fn in_tree<T: Send + 'static>(

@@ -8,15 +8,15 @@ use bridge::{Attestation, BuildError, FrontendResult, Kind, ResultPlatforms, Res
 use bytes::Bytes;
 use cache::ImmutableRef;
 use exporter::{ExportRefs, ExportResult, Statement};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use llb::Definition;
 use oci::{Descriptor, Platform};
 use progress::Event;
 
 use crate::BuildRequest;
 use crate::history::{HistoryRecord, HistoryResult};
-use crate::job::JobBridge;
-use crate::provenance::{self, ProvenanceOptions};
+use crate::job::{Found, JobBridge, Wanted};
+use crate::provenance::{self, Made, ProvenanceOptions};
 
 /// The built file systems of a result, by platform id; an empty id for the only one.
 pub(crate) type Built = BTreeMap<String, (ImmutableRef, Option<Definition>)>;
@@ -49,6 +49,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) platforms: &'a ResultPlatforms,
     /// The build that has all its graphs.
     pub(crate) bridge: &'a JobBridge,
+    /// What the engine found of them.
+    pub(crate) found: &'a Found,
     pub(crate) started: SystemTime,
 }
 
@@ -76,6 +78,28 @@ pub(crate) fn platforms(frontend: &FrontendResult) -> Result<ResultPlatforms, Bu
 
 /// What was said of a result, by platform.
 pub(crate) type Statements = BTreeMap<String, Vec<Statement>>;
+
+/// The same as it is kept: the type of each predicate, and what it says.
+pub(crate) type Said = BTreeMap<String, Vec<(String, Bytes)>>;
+
+/// Returns what statements say by now.
+pub(crate) async fn read(statements: &Statements) -> Said {
+    let mut said = Said::new();
+    for (platform, list) in statements {
+        let read = list
+            .iter()
+            .map(|one| async { (one.predicate_type.clone(), one.predicate.read().await) });
+        said.insert(platform.clone(), join_all(read).await);
+    }
+    said
+}
+
+/// Returns what the engine found that the statement about a result tells.
+pub(crate) async fn found(bridge: &JobBridge, provenance: Option<&ProvenanceOptions>) -> Found {
+    let for_the_record = ProvenanceOptions::for_the_record();
+    let tells_steps = provenance.unwrap_or(&for_the_record).tells_steps();
+    bridge.found(if tells_steps { Wanted::Yes } else { Wanted::No }).await
+}
 
 /// Returns the result in the form that exporters take, and what the record of the build keeps: statements are
 /// made for it also if nobody asked for them in the result. `said` is what the frontend says of the result.
@@ -160,6 +184,8 @@ fn statements(
                 options: &facts.request.options,
                 definition: Some(definition),
                 beside: &beside,
+                pins: &facts.found.pins,
+                made: Some(Made { refs: facts.bridge.refs(), results: &facts.found.made }),
                 platform: &here,
                 started: facts.started,
                 finished: SystemTime::now(),
@@ -186,7 +212,7 @@ pub(crate) struct Delivered<'a> {
     pub(crate) response: &'a BTreeMap<String, String>,
     pub(crate) metadata: &'a BTreeMap<String, Bytes>,
     pub(crate) export: &'a ExportResult,
-    pub(crate) statements: &'a Statements,
+    pub(crate) statements: &'a Said,
 }
 
 /// Writes into the record what a build delivered.
@@ -214,9 +240,8 @@ pub(crate) fn describe(record: &mut HistoryRecord, delivered: Delivered<'_>) {
     for (platform, statements) in delivered.statements {
         let single = record.results.contains_key("");
         let place = if single { String::new() } else { platform.clone() };
-        for statement in statements {
-            let kind = statement.predicate_type.clone();
-            record.pending.push((place.clone(), kind, statement.predicate.to_vec()));
+        for (kind, said) in statements {
+            record.pending.push((place.clone(), kind.clone(), said.to_vec()));
         }
     }
 }

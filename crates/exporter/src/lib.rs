@@ -13,10 +13,12 @@ mod exporters;
 mod files;
 mod image;
 mod json_text;
+mod predicate;
 mod request;
 
 pub use error::ExportError;
 pub use exporters::{Exporter, Exporters, InsecureRegistries};
+pub use predicate::Predicate;
 pub use request::{
     ExportContext, ExportRefs, ExportRequest, ExportResult, Statement, StatementSubject,
 };

@@ -10,6 +10,8 @@ use oci::Platform;
 use progress::ProgressSink;
 use session::SessionId;
 
+use crate::Predicate;
+
 /// A form of delivery, as the client asks for it (protocol page `control.md` §3.6).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExportRequest {
@@ -52,8 +54,8 @@ impl Default for ExportRefs {
 pub struct Statement {
     /// The type of the predicate: `https://slsa.dev/provenance/v1`.
     pub predicate_type: String,
-    /// The predicate, as JSON.
-    pub predicate: Bytes,
+    /// What it says.
+    pub predicate: Predicate,
     /// The file it is written to by exporters of files: `provenance.json`.
     pub path: String,
     /// True if it is for images only.

@@ -88,13 +88,15 @@ async fn outputs(
         let tree = view(refs, tree).await?;
         let mut output = Output { id, tree, files: Vec::new(), epoch };
         let statements = result.attestations.get(&output.id).map_or(&[][..], Vec::as_slice);
-        let statements: Vec<_> =
-            statements.iter().filter(|statement| !statement.inline_only).cloned().collect();
-        if !statements.is_empty() {
+        let mut said = Vec::new();
+        for statement in statements.iter().filter(|statement| !statement.inline_only) {
+            said.push((statement.clone(), statement.predicate.read().await));
+        }
+        if !said.is_empty() {
             let mark = (is_map(result) && !split).then(|| output.directory());
             let prefix = settings.attestation_prefix.clone();
             let write = move || {
-                output.files = attestations(&output, &statements, &prefix, mark.as_deref())?;
+                output.files = attestations(&output, &said, &prefix, mark.as_deref())?;
                 Ok(output)
             };
             let written = tasks::blocking("write attestations", write).await;
@@ -112,10 +114,10 @@ async fn view(refs: &Refs, tree: &ImmutableRef) -> Result<Option<TreeView>, Expo
     refs.view(tree).await.map(Some).map_err(ExportError::during("open the result"))
 }
 
-/// Returns the files of the statements, which are about each file of the tree; blocking.
+/// Returns the files of the statements with what they say, which are about each file of the tree; blocking.
 fn attestations(
     output: &Output,
-    statements: &[Statement],
+    statements: &[(Statement, Bytes)],
     prefix: &str,
     mark: Option<&str>,
 ) -> Result<Vec<(String, Bytes)>, ExportError> {
@@ -125,13 +127,13 @@ fn attestations(
     };
     let mut names = BTreeSet::new();
     let mut files = Vec::with_capacity(statements.len());
-    for statement in statements {
+    for (statement, said) in statements {
         let name = file_name(&statement.path, prefix, mark);
         if !names.insert(name.clone()) {
             let reason = format!("duplicate attestation path name {name}");
             return Err(ExportError::Result(reason));
         }
-        files.push((name, indented(statement, &subjects)?.into()));
+        files.push((name, indented(statement, said, &subjects)?.into()));
     }
     Ok(files)
 }

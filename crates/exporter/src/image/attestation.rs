@@ -52,7 +52,8 @@ impl AttestationManifest<'_> {
         let failed = |error| ExportError::during("keep an attestation")(error);
         let mut layers = Vec::with_capacity(self.statements.len());
         for statement in self.statements {
-            let document: Bytes = statement::document(statement, self.subjects)?.into();
+            let said = statement.predicate.read().await;
+            let document: Bytes = statement::document(statement, &said, self.subjects)?.into();
             blobs::keep(content.as_ref(), &document).await.map_err(failed)?;
             let layer = Descriptor::of(media::IN_TOTO, &document);
             let kind = &statement.predicate_type;

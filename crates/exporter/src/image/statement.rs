@@ -37,12 +37,13 @@ struct Document<'a> {
     predicate: &'a RawValue,
 }
 
-/// Returns the document of a statement about `subjects`, on one line.
+/// Returns the document of a statement about `subjects`, on one line; `predicate` is what it says by now.
 pub(crate) fn document(
     statement: &Statement,
+    predicate: &[u8],
     subjects: &[Subject],
 ) -> Result<Vec<u8>, ExportError> {
-    let predicate = if statement.predicate.is_empty() { b"null" } else { &statement.predicate[..] };
+    let predicate = if predicate.is_empty() { b"null" } else { predicate };
     let predicate: &RawValue = serde_json::from_slice(predicate).map_err(|error| {
         let kind = &statement.predicate_type;
         ExportError::Result(format!("invalid attestation of type `{kind}`: {error}"))
@@ -81,9 +82,10 @@ fn about(statement: &Statement, result: &[Subject]) -> Vec<Subject> {
 /// Returns the same document on many lines.
 pub(crate) fn indented(
     statement: &Statement,
+    predicate: &[u8],
     subjects: &[Subject],
 ) -> Result<Vec<u8>, ExportError> {
-    document(statement, subjects).map(|document| indent(&document))
+    document(statement, predicate, subjects).map(|document| indent(&document))
 }
 
 /// Returns the package URL of an image for a platform:
@@ -154,7 +156,7 @@ mod tests {
     fn a_statement_is_about_its_subjects() {
         let statement = Statement {
             predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
-            predicate: Bytes::from_static(br#"{ "z": "<a b>", "a": [] }"#),
+            predicate: Bytes::new().into(),
             path: "provenance.json".to_owned(),
             inline_only: false,
             subjects: vec![
@@ -163,7 +165,8 @@ mod tests {
             ],
         };
         let subject = [Subject::new("pkg:docker/x", &[Digest::of("image")])];
-        let document = String::from_utf8(document(&statement, &subject).unwrap()).unwrap();
+        let said = br#"{ "z": "<a b>", "a": [] }"#;
+        let document = String::from_utf8(document(&statement, said, &subject).unwrap()).unwrap();
         let expected = format!(
             concat!(
                 r#"{{"_type":"https://in-toto.io/Statement/v1","#,
@@ -186,8 +189,7 @@ mod tests {
         // What names something else says nothing of the image.
         let other = StatementSubject::Other { name: "other".to_owned(), digests: Vec::new() };
         assert_eq!(names(vec![other]), ["other"]);
-        let broken = Statement { predicate: Bytes::from_static(b"{"), ..statement };
-        let error = indented(&broken, &[]).unwrap_err();
+        let error = indented(&statement, b"{", &[]).unwrap_err();
         assert!(error.to_string().contains("https://slsa.dev/provenance/v1"), "{error}");
     }
 }

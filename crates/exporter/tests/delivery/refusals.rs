@@ -59,7 +59,7 @@ async fn results_that_do_not_fit_are_refused() {
     let epoch = with_metadata(plain.clone(), "source.date.epoch", json!("soon"));
     let mut broken = attested.clone();
     for statements in broken.attestations.values_mut() {
-        statements[0].predicate = "{".into();
+        statements[0].predicate = bytes::Bytes::from_static(b"{").into();
     }
     let docker = &[("oci-mediatypes", "false")][..];
     let docker_index = &[("oci-mediatypes", "false"), ("annotation-index.a", "b")][..];

@@ -227,7 +227,7 @@ pub(crate) fn with_statement(
 ) -> ExportResult {
     let statement = Statement {
         predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
-        predicate: Bytes::from_static(br#"{"buildDefinition":{"buildType":"test"}}"#),
+        predicate: Bytes::from_static(br#"{"buildDefinition":{"buildType":"test"}}"#).into(),
         path: "provenance.json".to_owned(),
         inline_only,
         subjects: Vec::new(),
