@@ -1,5 +1,6 @@
 //! What goes wrong while solving: the operation's own error, and the vertex it belongs to.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ pub struct OpError {
     cause: Arc<dyn Error + Send + Sync>,
     blame: Blame,
     attempted: Option<&'static str>,
+    /// What the operation worked on, for others to know. In a box: errors are moved far more often than this
+    /// is looked at.
+    remains: Option<Box<Arc<dyn Any + Send + Sync>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,19 @@ impl OpError {
     }
 
     fn of(cause: Arc<dyn Error + Send + Sync>, blame: Blame) -> Self {
-        Self { cause, blame, attempted: None }
+        Self { cause, blame, attempted: None, remains: None }
+    }
+
+    /// Says what is left of the operation, for whoever looks into why it failed. It is kept as long as the
+    /// error is: by the graph, until no job wants the vertex.
+    #[must_use]
+    pub fn leaving<T: Any + Send + Sync>(self, remains: T) -> Self {
+        Self { remains: Some(Box::new(Arc::new(remains))), ..self }
+    }
+
+    /// Returns what is left of the operation, if it is a `T`.
+    pub fn remains<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.remains.as_deref()?).downcast().ok()
     }
 
     /// Says what the solver wanted of the operation, which is not its work itself. It comes first in the text.

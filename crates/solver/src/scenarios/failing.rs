@@ -73,3 +73,12 @@ fn a_cancelled_error_ends_as_clients_expect() {
     assert!(error.is_cancelled());
     assert!(error.full_text().ends_with("context canceled"));
 }
+
+#[test]
+fn an_error_carries_what_is_left_of_the_operation() {
+    let error = OpError::new("broken").leaving(7_u8).during("looking");
+    assert_eq!(error.clone().remains::<u8>().as_deref(), Some(&7));
+    assert!(error.remains::<u16>().is_none());
+    assert_eq!(error.full_text(), "looking: broken");
+    assert!(OpError::new("broken").remains::<u8>().is_none());
+}
