@@ -18,6 +18,7 @@ mod local;
 mod meta;
 mod prune;
 mod refs;
+mod remains;
 mod removal;
 
 pub use archive::{ArchiveOptions, LayerArchive};
@@ -32,3 +33,4 @@ pub use local::{LocalTree, LocalTrees};
 pub use meta::{MetaError, MetaStore, Rows, Table};
 pub use prune::{PruneRequest, RecordKind, UsageRecord, plan};
 pub use refs::{ImmutableRef, MutableRef, Refs, TreeView};
+pub use remains::{FailedPart, Leftover, Remains};

@@ -1,8 +1,8 @@
 //! References: layers made, kept, combined and removed.
 
-use cache::{ImmutableRef, LayerInfo};
+use cache::{ImmutableRef, LayerInfo, Leftover};
 
-use crate::world::{World, files};
+use crate::world::{World, files, put};
 
 #[tokio::test]
 async fn a_layer_lies_over_its_base_and_is_found_after_a_restart() {
@@ -186,4 +186,22 @@ async fn a_full_disk_is_told_and_keeps_nothing() {
     let error = layer.commit().await.unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!((refs.usage().len(), snapshotter.active()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_a_failed_operation_leaves_is_a_layer_only_if_somebody_looks() {
+    let world = World::new().await;
+    let base = world.layer(&ImmutableRef::default(), &[("/a", "1")]).await;
+    let started = async || {
+        let layer = world.start(&base).await;
+        put(&layer.root().unwrap(), "/b", "2");
+        Leftover::written(layer)
+    };
+    drop(started().await);
+    assert_eq!(world.refs.usage().len(), 1, "it is discarded");
+    let looked_at = started().await;
+    let tree = looked_at.tree().await.unwrap();
+    assert_eq!(world.files(&tree).await, files(&[("/a", "1"), ("/b", "2")]));
+    assert_eq!(looked_at.tree().await.unwrap().keys(), tree.keys());
+    assert_eq!(Leftover::unchanged(base.clone()).tree().await.unwrap().keys(), base.keys());
 }
