@@ -33,6 +33,12 @@ pub(crate) fn failure(error: impl std::error::Error + Send + Sync + 'static) -> 
     OpError::new(error)
 }
 
+/// Returns what is left where the content of an input could not be looked at.
+pub(crate) fn unread(slot: usize, input: &cache::ImmutableRef) -> cache::Remains {
+    let part = Some(cache::FailedPart::Content(slot));
+    cache::Remains { inputs: vec![Some(input.clone())], outputs: Vec::new(), part }
+}
+
 fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     let mut cause = Some(error);

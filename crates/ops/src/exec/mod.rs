@@ -61,6 +61,7 @@ impl Op<ImmutableRef> for ExecOperation {
                 let digest = sums.digest(&root, &path).map_err(|_| {
                     let missing = crate::FileError::NotFound(format!("\"{path}\""));
                     failure(OperationError::checksum(&input, missing))
+                        .leaving(crate::unread(slot, &input))
                 })?;
                 hasher.feed(&digest);
             }
@@ -98,8 +99,10 @@ impl Op<ImmutableRef> for ExecOperation {
                 context.log(LogStream::Stderr, format!("{notice}\n"));
             }
         }
-        self.judge(status?)?;
-        prepared.commit().await
+        match status.and_then(|status| self.judge(status)) {
+            Ok(()) => prepared.commit().await,
+            Err(error) => Err(error.leaving(prepared.remains(mounts, &inputs))),
+        }
     }
 }
 

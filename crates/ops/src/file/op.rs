@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use cache::{ImmutableRef, LayerInfo, MutableRef, Refs, TreeView};
+use cache::{FailedPart, ImmutableRef, LayerInfo, Leftover, MutableRef, Refs, Remains, TreeView};
 use digests::{Digest, StableHasher};
 use llb::{Action, ActionInput, FileAction, FileOp};
 use mount::{GuestPath, RootDir};
@@ -55,7 +55,10 @@ impl Op<ImmutableRef> for FileOperation {
             let tree = view.root().map_err(|error| FileError::Invalid(error.to_string()))?;
             selection::digest(&tree, &sums, &copies)
         });
-        let wrap = |source| OpError::new(OperationError::checksum(input, source));
+        let wrap = |source| {
+            let error = OpError::new(OperationError::checksum(input, source));
+            error.leaving(crate::unread(slot, input))
+        };
         digest.await.map_err(failure)?.map(Some).map_err(wrap)
     }
 
@@ -174,7 +177,10 @@ impl Run<'_> {
         let means = if only_copies { Means::Link } else { Means::Copy };
         let steps: Vec<Step> = chain.iter().map(|index| self.step(*index, means)).collect();
         let layer = tasks::blocking("file operation", move || perform(layer, steps)).await;
-        let layer: MutableRef = layer.map_err(failure)?.map_err(failure)?;
+        let layer = layer.map_err(failure)?.map_err(|stopped| {
+            let Stopped { error, place, layer } = *stopped;
+            failure(error).leaving(self.remains(chain[place], layer))
+        })?;
         let result = layer.commit().await.map_err(failure)?;
         let made = ActionInput::Action(*last);
         if self.operation.reads(made) {
@@ -182,6 +188,15 @@ impl Run<'_> {
         }
         self.results.insert(*last, result);
         Ok(())
+    }
+
+    /// Returns what is left if an action has failed: the inputs, and for each action the tree that it made.
+    fn remains(&self, failed: usize, layer: MutableRef) -> Remains {
+        let made = |index| self.results.get(&index).cloned().map(Leftover::unchanged);
+        let mut outputs: Vec<_> = (0..self.operation.op.actions.len()).map(made).collect();
+        outputs[failed] = Some(Leftover::written(layer));
+        let inputs = self.inputs.iter().cloned().map(Some).collect();
+        Remains { inputs, outputs, part: Some(FailedPart::Action(failed)) }
     }
 
     fn tree(&self, input: ActionInput) -> ImmutableRef {
@@ -231,17 +246,38 @@ fn copies(action: &FileAction) -> bool {
     matches!(&action.action, Action::Copy(copy) if !copy.attempt_unpack)
 }
 
-fn perform(mut layer: MutableRef, steps: Vec<Step>) -> Result<MutableRef, FileError> {
+/// Why a chain of actions came to no end, and how far it came.
+struct Stopped {
+    error: FileError,
+    /// The place of the action in the chain.
+    place: usize,
+    /// What was written, also by the action itself.
+    layer: MutableRef,
+}
+
+fn perform(mut layer: MutableRef, steps: Vec<Step>) -> Result<MutableRef, Box<Stopped>> {
     let mut target = Target::new(&layer);
     let mut lenders = Vec::new();
-    for step in &steps {
-        lenders.extend(step.perform(&mut target)?);
+    let mut stopped = None;
+    for (place, step) in steps.iter().enumerate() {
+        match step.perform(&mut target) {
+            Ok(lender) => lenders.extend(lender),
+            Err(error) => {
+                // It may have linked some files before it failed.
+                lenders.extend(step.source.as_ref().filter(|_| step.means == Means::Link));
+                stopped = Some((error, place));
+                break;
+            }
+        }
     }
     drop(target);
     for lender in lenders {
         layer.borrowed_from(lender);
     }
-    Ok(layer)
+    match stopped {
+        None => Ok(layer),
+        Some((error, place)) => Err(Box::new(Stopped { error, place, layer })),
+    }
 }
 
 impl Step {

@@ -4,7 +4,7 @@
 //! wanted, what was prepared is let go: new layers are discarded, leases end as the volume's policy says, the
 //! agent's socket disappears.
 
-use cache::{ImmutableRef, LayerInfo, MutableRef, TreeView};
+use cache::{ImmutableRef, LayerInfo, Leftover, MutableRef, Remains, TreeView};
 use executor::{GuestMount, SecretBytes};
 use llb::{CacheMount, Mount, MountKind, SecretMount, SshMount};
 use mount::{GuestPath, Mount as HostMount, MountSource};
@@ -29,9 +29,10 @@ pub(crate) struct Prepared {
     pub(crate) leases: Option<Leases>,
     /// For each mount that was asked for the tree that it shows, if it shows one.
     pub(crate) trees: Vec<Option<HostMount>>,
-    results: Vec<(u32, Pending)>,
-    /// New layers that are nobody's result.
-    _scratch: Vec<MutableRef>,
+    /// New layers, which become outputs once the process has succeeded, or are nobody's result.
+    written: Vec<Written>,
+    /// Outputs that are what they were.
+    unchanged: Vec<(u32, ImmutableRef)>,
     _views: Vec<TreeView>,
     _agents: Vec<SshForward>,
 }
@@ -45,10 +46,12 @@ struct Cache<'a> {
     cache: &'a CacheMount,
 }
 
-/// What becomes an output once the process has succeeded.
-enum Pending {
-    Written(MutableRef),
-    Unchanged(ImmutableRef),
+/// A new layer that the process writes to.
+struct Written {
+    /// The place of its mount among all mounts.
+    mount: usize,
+    output: Option<u32>,
+    layer: MutableRef,
 }
 
 /// Prepares the mounts of one process.
@@ -76,22 +79,22 @@ impl Preparer<'_> {
             mounts: Vec::new(),
             leases: None,
             trees: vec![None; self.mounts.len()],
-            results: Vec::new(),
-            _scratch: Vec::new(),
+            written: Vec::new(),
+            unchanged: Vec::new(),
             _views: Vec::new(),
             _agents: Vec::new(),
         };
         let mut caches = Vec::new();
         for (index, mount) in self.mounts.iter().enumerate() {
             if mount.is_root() {
-                self.root(mount, &mut prepared).await?;
+                self.root(index, mount, &mut prepared).await?;
                 prepared.trees[index] = Some(prepared.root.clone());
                 continue;
             }
             let target = self.cwd.join(&mount.dest).map_err(failure)?;
             let guest = match &mount.kind {
                 MountKind::Bind => {
-                    let (tree, guest) = self.bind(mount, &mut prepared).await?;
+                    let (tree, guest) = self.bind(index, mount, &mut prepared).await?;
                     prepared.trees[index] = Some(tree);
                     Some(guest)
                 }
@@ -124,23 +127,26 @@ impl Preparer<'_> {
     }
 
     /// The root is always a layer of its own: mount points are made in it.
-    async fn root(&self, mount: &Mount, prepared: &mut Prepared) -> Result<(), OpError> {
+    async fn root(
+        &self,
+        index: usize,
+        mount: &Mount,
+        prepared: &mut Prepared,
+    ) -> Result<(), OpError> {
         let layer = self.new_layer(mount).await?;
         prepared.root = layer.mount().clone();
         prepared.root_readonly = mount.readonly;
-        match mount.output {
-            Some(output) if mount.readonly => {
-                prepared.results.push((output, Pending::Unchanged(self.input(mount))));
-                prepared._scratch.push(layer);
-            }
-            Some(output) => prepared.results.push((output, Pending::Written(layer))),
-            None => prepared._scratch.push(layer),
+        let output = mount.output.filter(|_| !mount.readonly);
+        if let Some(output) = mount.output.filter(|_| mount.readonly) {
+            prepared.unchanged.push((output, self.input(mount)));
         }
+        prepared.written.push(Written { mount: index, output, layer });
         Ok(())
     }
 
     async fn bind(
         &self,
+        index: usize,
         mount: &Mount,
         prepared: &mut Prepared,
     ) -> Result<(HostMount, GuestMount), OpError> {
@@ -148,7 +154,7 @@ impl Preparer<'_> {
         if mount.readonly {
             let view = self.services.refs.view(&self.input(mount)).await.map_err(failure)?;
             if let Some(output) = mount.output {
-                prepared.results.push((output, Pending::Unchanged(self.input(mount))));
+                prepared.unchanged.push((output, self.input(mount)));
             }
             let tree = view.mount().clone();
             prepared._views.push(view);
@@ -156,10 +162,7 @@ impl Preparer<'_> {
         }
         let layer = self.new_layer(mount).await?;
         let tree = layer.mount().clone();
-        match mount.output {
-            Some(output) => prepared.results.push((output, Pending::Written(layer))),
-            None => prepared._scratch.push(layer),
-        }
+        prepared.written.push(Written { mount: index, output: mount.output, layer });
         Ok((tree.clone(), GuestMount::Mount { mount: tree, selector }))
     }
 
@@ -204,7 +207,7 @@ impl Preparer<'_> {
         for Cache { target, mount, cache, .. } in caches {
             let input = self.input(mount);
             if let Some(output) = mount.output {
-                prepared.results.push((output, Pending::Unchanged(input.clone())));
+                prepared.unchanged.push((output, input.clone()));
             }
             let request = leases::request(self.services, target, mount, cache, &input);
             let (request, view) = request.await?;
@@ -227,15 +230,26 @@ impl Preparer<'_> {
 impl Prepared {
     /// Makes what the process wrote its results, in the order of the outputs.
     pub(crate) async fn commit(self) -> Result<Vec<ImmutableRef>, OpError> {
-        let mut results = Vec::new();
-        for (output, pending) in self.results {
-            let result = match pending {
-                Pending::Unchanged(result) => result,
-                Pending::Written(layer) => layer.commit().await.map_err(failure)?,
-            };
-            results.push((output, result));
+        let mut results = self.unchanged;
+        for Written { output, layer, .. } in self.written {
+            if let Some(output) = output {
+                results.push((output, layer.commit().await.map_err(failure)?));
+            }
         }
         results.sort_by_key(|(output, _)| *output);
         Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Returns what is left if the process has failed: for each of `mounts` the tree it started from, and as
+    /// it is now.
+    pub(crate) fn remains(self, mounts: &[Mount], inputs: &[ImmutableRef]) -> Remains {
+        let input = |mount: &Mount| inputs.get(mount.input?).cloned();
+        let inputs: Vec<_> = mounts.iter().map(input).collect();
+        let unchanged = inputs.iter().map(|input| input.clone().map(Leftover::unchanged));
+        let mut outputs: Vec<_> = unchanged.collect();
+        for Written { mount, layer, .. } in self.written {
+            outputs[mount] = Some(Leftover::written(layer));
+        }
+        Remains { inputs, outputs, part: None }
     }
 }
