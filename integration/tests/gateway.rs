@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use integration::{Bridge, Graph, Wire, World};
+use prost::Message as _;
 use proto::control::{CacheOptions, SolveRequest};
 use proto::gateway::exec_message::Input;
 use proto::gateway::result::Result as Outcome;
@@ -15,6 +16,7 @@ use proto::gateway::{
     SignalMessage, StatFileRequest,
 };
 use proto::{gateway, pb};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -338,6 +340,70 @@ fn a_container_ends_with_its_client() -> anyhow::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Returns what is told of the operation by which a build of this definition fails.
+async fn failure(bridge: &mut Bridge, definition: pb::Definition) -> anyhow::Result<Value> {
+    let request = gateway::SolveRequest {
+        definition: Some(definition),
+        evaluate: true,
+        ..gateway::SolveRequest::default()
+    };
+    let error = bridge.solve(request).await.err().context("it is built")?;
+    let status = proto::rpc::Status::decode(error.details())?;
+    let mut details = status.details.iter();
+    let told = details.find(|detail| detail.type_url.ends_with("/errdefs.Solve+json"));
+    Ok(serde_json::from_slice(&told.context("no operation is told")?.value)?)
+}
+
+fn ids(told: &Value, key: &str) -> Vec<String> {
+    let ids = told[key].as_array().into_iter().flatten();
+    ids.map(|id| id.as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn what_a_failed_step_has_left_is_seen_in_containers() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let mut gone = String::new();
+    drive(&world, "failed", async |_, mut bridge| {
+        let mut graph = Graph::default();
+        let base = graph.source(&world.fill("docker-image://{busybox}:latest"));
+        let failed = graph.run(&base, "echo half > /made; exit 7");
+        let told = failure(&mut bridge, graph.finish(&failed)).await?;
+        assert_eq!(told["op"]["exec"]["meta"]["args"][2], "echo half > /made; exit 7");
+        assert_eq!(told["op"]["inputs"][0]["digest"], base);
+        let (before, after) = (ids(&told, "inputIDs"), ids(&told, "mountIDs"));
+        assert_eq!((before.len(), after.len()), (1, 1), "one a mount: {told}");
+        // The result of the step as it was when it failed, and as it was before.
+        let mounts = vec![mount("/", &after[0]), mount("/before", &before[0])];
+        bridge.new_container(container("c", mounts)).await?;
+        let mut exec = Exec::open(&mut bridge).await?;
+        let script = "cat /made; ls /before/made || echo not before";
+        exec.start("main", &["/bin/sh", "-c", script], of("c")).await?;
+        assert_eq!(exec.exit("c:main").await?.code, 0);
+        assert_eq!(exec.told["c:main"].output(), "half\nnot before\n");
+        bridge.release_container(release("c")).await?;
+
+        let mut graph = Graph::default();
+        let made = graph.file(None, "/made", b"by an action\n");
+        let failed = graph.file(Some(&made), "/nowhere/file", b"x");
+        let told = failure(&mut bridge, graph.finish(&failed)).await?;
+        assert_eq!((told["file"].is_object(), told["op"]["file"].is_object()), (true, true));
+        let mounts = vec![mount("/", &before[0]), mount("/tree", &ids(&told, "mountIDs")[0])];
+        bridge.new_container(container("d", mounts)).await?;
+        exec.start("main", &["/bin/cat", "/tree/made"], of("d")).await?;
+        assert_eq!(exec.exit("d:main").await?.code, 0);
+        assert_eq!(exec.told["d:main"].output(), "by an action\n");
+        gone.clone_from(&after[0]);
+        Ok(())
+    })?;
+    // With the build the names go, and what was only looked at.
+    drive(&world, "later", async |wire, _| {
+        let asked = container("e", vec![mount("/", &gone)]);
+        let made = wire.bridge("later")?.new_container(Request::new(asked)).await;
+        assert!(made.is_err_and(|error| error.message().contains(&gone)));
+        Ok(())
+    })
 }
 
 #[test]

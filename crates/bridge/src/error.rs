@@ -53,10 +53,12 @@ pub enum Detail {
     Solve {
         /// The serialized operation, as received; empty if there is none.
         op: Bytes,
-        /// Ids of results that were its inputs.
+        /// Ids of the results that it started from, for containers; empty where there was none.
         input_ids: Vec<String>,
-        /// Ids of results that were its mounts.
+        /// Ids of what it worked on, as it left that: one a mount, or an action on files.
         mount_ids: Vec<String>,
+        /// Which part of it failed, if it has parts.
+        part: Option<FailedPart>,
         /// The vertex's description.
         description: Vec<(String, String)>,
     },
@@ -78,6 +80,15 @@ pub enum Detail {
         /// The value.
         value: Bytes,
     },
+}
+
+/// The part of an operation that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedPart {
+    /// An action on files, by its place.
+    Action(usize),
+    /// The look at the content of an input, by its place.
+    Content(usize),
 }
 
 impl Detail {

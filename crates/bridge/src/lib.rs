@@ -20,7 +20,7 @@ pub use container::{
     ProcessStreams,
 };
 pub use csv::split_csv;
-pub use error::{BuildError, Detail, Kind};
+pub use error::{BuildError, Detail, FailedPart, Kind};
 pub use frontend::{
     Attestation, AttestationKind, Bridge, CacheImport, FileRange, FileStat, Frontend,
     FrontendRequest, FrontendResult, InTotoSubject, RefHandle, ResolveMode, ResolvedImage, Results,

@@ -1,6 +1,6 @@
 //! From what went wrong in the engine to what the client is told.
 
-use bridge::{BuildError, Detail, Kind};
+use bridge::{BuildError, Detail, FailedPart, Kind};
 use bytes::Bytes;
 use llb::Definition;
 use progress::{Position, Range, SourceExcerpt};
@@ -18,11 +18,20 @@ pub struct Explanation {
     pub exhausted: bool,
 }
 
+/// What is left of the operation that failed, by the names under which clients can have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) inputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
+    pub(crate) part: Option<FailedPart>,
+}
+
 /// Returns the error of a build whose graph failed, with the place in the user's file.
 pub(crate) fn of_solve(
     error: &SolveError,
     definition: &Definition,
     explain: Explain,
+    left: Named,
 ) -> BuildError {
     if error.is_cancelled() {
         return BuildError::cancelled();
@@ -45,9 +54,10 @@ pub(crate) fn of_solve(
     let op = definition_op(definition, error);
     built = built.with_detail(Detail::Solve {
         op,
-        input_ids: Vec::new(),
-        mount_ids: Vec::new(),
-        description: Vec::new(),
+        input_ids: left.inputs,
+        mount_ids: left.outputs,
+        part: left.part,
+        description: definition.metadata(&error.vertex).description.into_iter().collect(),
     });
     built = built.with_detail(Detail::Vertex(error.vertex));
     match explanation.exit {

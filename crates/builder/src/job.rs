@@ -10,7 +10,7 @@ use bridge::{
     SolvedRef, SourceMeta, SourceMetaRequest, SourceResolver, WorkerInfo,
 };
 use bytes::Bytes;
-use cache::{CacheIndex, ImmutableRef, Refs};
+use cache::{CacheIndex, ImmutableRef, Refs, Remains};
 use futures::future::{join_all, try_join_all};
 use llb::Definition;
 use mount::RootDir;
@@ -25,6 +25,7 @@ use crate::containers::{JobContainer, JobContainers};
 use crate::failure::{self, Explain};
 use crate::files;
 use crate::graph::{self, Entitlements};
+use crate::leftovers::Leftovers;
 use crate::line::Line;
 use crate::provenance::{MadeBy, Pins};
 
@@ -57,6 +58,8 @@ pub(crate) struct JobBridge {
     sources: Mutex<HashMap<String, SourceMeta>>,
     /// Those that were asked for, as far as somebody still has them.
     containers: Mutex<Vec<Weak<JobContainer>>>,
+    /// What failed steps left.
+    leftovers: Mutex<Leftovers>,
 }
 
 /// Whether something is wanted that costs something.
@@ -105,6 +108,7 @@ impl JobBridge {
             handles: Mutex::default(),
             sources: Mutex::default(),
             containers: Mutex::default(),
+            leftovers: Mutex::default(),
         }
     }
 
@@ -116,6 +120,7 @@ impl JobBridge {
         let containers = std::mem::take(&mut *self.containers.lock());
         let containers = containers.iter().filter_map(Weak::upgrade);
         join_all(containers.map(|container| async move { container.end().await })).await;
+        drop(std::mem::take(&mut *self.leftovers.lock()));
     }
 
     /// Makes a container of results of this build.
@@ -173,6 +178,11 @@ impl JobBridge {
         if handle.is_empty() {
             return Ok(ImmutableRef::default());
         }
+        let left = self.leftovers.lock().find(handle);
+        if let Some(left) = left {
+            let internal = |error| BuildError::from_error(Kind::Internal, error);
+            return left.get().await.map_err(internal);
+        }
         let known = self.handles.lock().get(handle).cloned();
         let known = known.ok_or_else(|| {
             BuildError::new(Kind::NotFound, format!("no such ref: {}", handle.as_str()))
@@ -185,8 +195,12 @@ impl JobBridge {
             built = job.build(edge) => built,
             _ = ended.wait_for(|ended| *ended) => return Err(BuildError::cancelled()),
         };
-        built
-            .map_err(|error| failure::of_solve(&error, &known.definition, self.environment.explain))
+        built.map_err(|error| {
+            let remains = error.source.remains::<Remains>();
+            let left = remains.map(|remains| self.leftovers.lock().name(remains, random_id));
+            let left = left.unwrap_or_default();
+            failure::of_solve(&error, &known.definition, self.environment.explain, left)
+        })
     }
 
     /// Returns the graph of a handle; none for the empty file system.

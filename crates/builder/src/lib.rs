@@ -15,6 +15,7 @@ mod files;
 mod graph;
 mod history;
 mod job;
+mod leftovers;
 mod line;
 mod provenance;
 mod request;

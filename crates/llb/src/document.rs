@@ -118,7 +118,7 @@ fn places(locations: &pb::Locations) -> Value {
     fields([("locations", json!(places))])
 }
 
-fn operation(op: &pb::Op) -> Value {
+pub(crate) fn operation(op: &pb::Op) -> Value {
     let kind = match &op.op {
         None => Vec::new(),
         Some(pb::op::Op::Exec(exec)) => vec![("exec", self::exec(exec))],

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bridge::{BuildError, Detail, Kind};
+use bridge::{BuildError, Detail, FailedPart, Kind};
 use bytes::Bytes;
 use progress::{Position, SourceExcerpt};
 use prost_types::Any;
@@ -74,8 +74,11 @@ fn detail_to_wire(detail: &Detail) -> Any {
         Detail::Source(excerpt) => ("errdefs.Source", source(excerpt)),
         Detail::Vertex(digest) => ("errdefs.Vertex", json!({ "digest": digest.to_string() })),
         Detail::Exit(code) => ("gatewayapi.ExitMessage", json!({ "Code": code })),
-        Detail::Solve { input_ids, mount_ids, description, .. } => {
-            ("errdefs.Solve", solve(input_ids, mount_ids, description))
+        Detail::Solve { op, input_ids, mount_ids, part, description } => {
+            let mut fields = left(input_ids, mount_ids, description);
+            fields.extend(llb::operation_json(op).filter(|_| !op.is_empty()).map(named("op")));
+            fields.extend(part.map(subject));
+            ("errdefs.Solve", Value::Object(fields))
         }
         Detail::Frontend { name, source } => {
             ("errdefs.Frontend", present([("name", name), ("source", source)]))
@@ -120,7 +123,25 @@ fn position(position: Position) -> Value {
     present.map(|(name, number)| (name.to_owned(), Value::from(number))).collect()
 }
 
-fn solve(inputs: &[String], mounts: &[String], description: &[(String, String)]) -> Value {
+fn named(name: &'static str) -> impl Fn(Value) -> (String, Value) {
+    move |value| (name.to_owned(), value)
+}
+
+/// Returns what tells which part of an operation failed; numbers of 64 bits are texts in this form.
+fn subject(part: FailedPart) -> (String, Value) {
+    let (name, place) = match part {
+        FailedPart::Action(place) => ("file", place),
+        FailedPart::Content(place) => ("cache", place),
+    };
+    let index = (place > 0).then(|| ("index".to_owned(), Value::from(place.to_string())));
+    (name.to_owned(), Value::Object(index.into_iter().collect()))
+}
+
+fn left(
+    inputs: &[String],
+    mounts: &[String],
+    description: &[(String, String)],
+) -> Map<String, Value> {
     let mut fields = Map::new();
     if !inputs.is_empty() {
         fields.insert("inputIDs".to_owned(), inputs.into());
@@ -132,7 +153,7 @@ fn solve(inputs: &[String], mounts: &[String], description: &[(String, String)])
         let texts = description.iter().map(|(key, value)| (key.clone(), value.as_str().into()));
         fields.insert("description".to_owned(), Value::Object(texts.collect()));
     }
-    Value::Object(fields)
+    fields
 }
 
 #[cfg(test)]
@@ -162,6 +183,7 @@ mod tests {
             op: Bytes::new(),
             input_ids: vec!["i".to_owned()],
             mount_ids: Vec::new(),
+            part: Some(FailedPart::Action(2)),
             description: vec![("a".to_owned(), "b".to_owned())],
         };
         let frontend = Detail::Frontend { name: "dockerfile.v0".to_owned(), source: String::new() };
@@ -181,7 +203,7 @@ mod tests {
                 "errdefs.Source",
                 r#"{"info":{"data":"RlJPTSB4","filename":"Dockerfile","language":"Dockerfile"},"ranges":[{"end":{"line":4},"start":{"line":3}}]}"#,
             ),
-            ("errdefs.Solve", r#"{"description":{"a":"b"},"inputIDs":["i"]}"#),
+            ("errdefs.Solve", r#"{"description":{"a":"b"},"file":{"index":"2"},"inputIDs":["i"]}"#),
             ("errdefs.Vertex", &vertex),
             ("gatewayapi.ExitMessage", r#"{"Code":42}"#),
             ("errdefs.Frontend", r#"{"name":"dockerfile.v0"}"#),
