@@ -83,7 +83,9 @@ impl Scanner {
         if args.is_empty() {
             return Err(BuildError::new(Kind::User, format!("scanner {name} does not have cmd")));
         }
-        let options = OpOptions { platform: Some(platform.into()), ..OpOptions::default() };
+        // As people have written it, and as other builders show it: without the digest.
+        let shown = format!("{IMAGE}{}", request.generator);
+        let options = OpOptions { platform: Some(platform.into()), ..OpOptions::named(shown) };
         let image = ImageOptions { resolve_mode: graph_mode(request.mode), ..Default::default() };
         Ok(Self {
             request: request.clone(),
@@ -247,6 +249,9 @@ mod tests {
             "BUILDKIT_SCAN_depth=2",
         ];
         assert_eq!(exec.env, expected);
+        let graph = said.solved[0].definition.as_ref().unwrap().load().unwrap();
+        let names: Vec<_> = graph.vertices.iter().map(|vertex| vertex.name.as_str()).collect();
+        assert!(names.contains(&format!("docker-image://{NAME}").as_str()), "{names:?}");
         let image = format!("docker-image://{NAME}@{}", Digest::of(NAME));
         assert_eq!(sources, [image, "local://result".to_owned()]);
         let mounts = exec.mounts.iter().map(|mount| {
