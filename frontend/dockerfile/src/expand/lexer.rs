@@ -11,7 +11,7 @@ use crate::quote::quoted;
 /// How deep `${a:-${b:-…}}` may go: far beyond any real file, and well within the stack.
 const DEEPEST: usize = 100;
 /// How long a result may get: repeated doubling would otherwise fill the memory.
-const LONGEST: usize = 4 << 20;
+pub(super) const LONGEST: usize = 4 << 20;
 
 /// Why a word cannot be expanded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,14 +43,6 @@ pub enum ExpandError {
         pattern: String,
         /// The character after the backslash.
         escaped: String,
-    },
-    /// A pattern that is too large.
-    #[error("invalid pattern ({pattern}) in substitution")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// Why.
-        source: Box<regex::Error>,
     },
     /// Substitutions within substitutions.
     #[error("substitutions are nested more than {DEEPEST} deep")]
