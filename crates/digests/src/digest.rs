@@ -43,11 +43,13 @@ impl Digest {
 
     /// Returns the 64 hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        self.digits().map(char::from).collect()
+    }
+
+    fn digits(&self) -> impl Iterator<Item = u8> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| DIGITS[usize::from(nibble)];
+        self.0.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 0xf)])
     }
 
     /// Returns the name of the algorithm, always `sha256`.
@@ -59,7 +61,10 @@ impl Digest {
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // All digits at once: graphs name every vertex many times.
+        let mut digits = [0; 64];
+        digits.iter_mut().zip(self.digits()).for_each(|(to, digit)| *to = digit);
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
