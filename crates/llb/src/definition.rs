@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use digests::VertexDigest;
+use digests::{Digest, VertexDigest};
 use proto::pb;
 
 use crate::{DefinitionError, Edge, Graph, OpMetadata, Range, SourceLocation, caps, wire};
@@ -30,7 +30,16 @@ impl Definition {
 
     /// Returns the checked form of a definition from the wire.
     pub fn from_wire(wire: pb::Definition) -> Result<Self, DefinitionError> {
-        let graph = if wire.def.is_empty() { None } else { Some(wire::graph(&wire)?) };
+        let digests = wire.def.iter().map(|raw| VertexDigest::new(Digest::of(raw))).collect();
+        Self::with_digests(wire, digests)
+    }
+
+    /// Returns the checked form of a definition, of whose operations the digests are known.
+    pub(crate) fn with_digests(
+        wire: pb::Definition,
+        digests: Vec<VertexDigest>,
+    ) -> Result<Self, DefinitionError> {
+        let graph = if wire.def.is_empty() { None } else { Some(wire::graph(&wire, digests)?) };
         Ok(Self(Arc::new(Inner { wire, graph })))
     }
 

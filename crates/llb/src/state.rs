@@ -177,7 +177,10 @@ impl State {
     pub fn marshal(&self, platform: &Platform) -> Result<Definition, DefinitionError> {
         match &self.output {
             None => Ok(Definition::empty()),
-            Some(output) => Definition::from_wire(marshal::marshal(output, platform)),
+            Some(output) => {
+                let (wire, digests) = marshal::marshal(output, platform);
+                Definition::with_digests(wire, digests)
+            }
         }
     }
 

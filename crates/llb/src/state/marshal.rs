@@ -1,5 +1,6 @@
 //! From states to a definition: each operation written once, its inputs before it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,13 +14,14 @@ use crate::{
     UserRef, encode,
 };
 
-/// Returns the definition whose result is `root`.
-pub(super) fn marshal(root: &Output, platform: &Platform) -> pb::Definition {
+/// Returns the definition whose result is `root`, and the digests of its operations in order.
+pub(super) fn marshal(root: &Output, platform: &Platform) -> (pb::Definition, Vec<VertexDigest>) {
     let mut marshaller = Marshaller {
         platform,
         done: HashMap::new(),
         written: HashSet::new(),
         ops: Vec::new(),
+        digests: Vec::new(),
         metadata: BTreeMap::new(),
         source: pb::Source::default(),
     };
@@ -46,6 +48,8 @@ struct Marshaller<'a> {
     done: HashMap<*const Node, VertexDigest>,
     written: HashSet<VertexDigest>,
     ops: Vec<Bytes>,
+    /// The digests of `ops`.
+    digests: Vec<VertexDigest>,
     metadata: BTreeMap<VertexDigest, OpMetadata>,
     source: pb::Source,
 }
@@ -99,6 +103,7 @@ impl Marshaller<'_> {
     fn add(&mut self, digest: VertexDigest, raw: Bytes, metadata: OpMetadata) {
         if self.written.insert(digest) {
             self.ops.push(raw);
+            self.digests.push(digest);
         }
         unite(self.metadata.entry(digest).or_default(), metadata);
     }
@@ -107,7 +112,7 @@ impl Marshaller<'_> {
         let known = self.source.infos.iter().position(|info| {
             info.filename == location.filename
                 && info.language == location.language
-                && info.data == location.data
+                && is_same(&info.data, &location.data)
         });
         let at = known.unwrap_or_else(|| {
             self.source.infos.push(pb::SourceInfo {
@@ -128,7 +133,7 @@ impl Marshaller<'_> {
         }
     }
 
-    fn finish(mut self, root: Edge) -> pb::Definition {
+    fn finish(mut self, root: Edge) -> (pb::Definition, Vec<VertexDigest>) {
         let raw = Bytes::from(encode::terminal(&root));
         let mut caps = vec!["constraints".to_owned(), "platform".to_owned()];
         let mut used = |used: fn(&OpMetadata) -> bool, cap: &str| {
@@ -142,12 +147,20 @@ impl Marshaller<'_> {
         let digest = VertexDigest::new(Digest::of(&raw));
         self.metadata.insert(digest, OpMetadata { caps, ..OpMetadata::default() });
         self.ops.push(raw);
+        self.digests.push(digest);
         let metadata = self
             .metadata
             .into_iter()
-            .map(|(digest, metadata)| (digest.to_string(), metadata.into()));
-        pb::Definition { def: self.ops, metadata: metadata.collect(), source: Some(self.source) }
+            .map(|(digest, metadata)| (digest.to_string(), metadata.into()))
+            .collect();
+        let wire = pb::Definition { def: self.ops, metadata, source: Some(self.source) };
+        (wire, self.digests)
     }
+}
+
+/// All operations of a build share the bytes of one file, which need not be read to know that.
+fn is_same(one: &Bytes, other: &Bytes) -> bool {
+    (one.as_ptr() == other.as_ptr() && one.len() == other.len()) || one == other
 }
 
 /// Equal operations are one vertex, which has what was said of any of them.
@@ -163,8 +176,10 @@ fn unite(known: &mut OpMetadata, more: OpMetadata) {
 }
 
 /// Mounts and file actions of the same tree share one input; the sides of a merge or diff do not.
-fn share_inputs(op: &Op, given: Vec<Edge>) -> (Op, Vec<Edge>) {
-    let mut op = op.clone();
+fn share_inputs(op: &Op, given: Vec<Edge>) -> (Cow<'_, Op>, Vec<Edge>) {
+    if !matches!(op, Op::Exec(_) | Op::File(_)) {
+        return (Cow::Borrowed(op), given);
+    }
     let mut shared: Vec<Edge> = Vec::with_capacity(given.len());
     let places: Vec<usize> = given
         .iter()
@@ -175,6 +190,10 @@ fn share_inputs(op: &Op, given: Vec<Edge>) -> (Op, Vec<Edge>) {
             })
         })
         .collect();
+    if shared.len() == given.len() {
+        return (Cow::Borrowed(op), shared);
+    }
+    let mut op = op.clone();
     match &mut op {
         Op::Exec(exec) => {
             for mount in &mut exec.mounts {
@@ -182,11 +201,9 @@ fn share_inputs(op: &Op, given: Vec<Edge>) -> (Op, Vec<Edge>) {
             }
         }
         Op::File(file) => renumber(file, &places),
-        Op::Source(_) | Op::Merge | Op::Diff { .. } | Op::Build(_) | Op::Passthrough(_) => {
-            return (op, given);
-        }
+        Op::Source(_) | Op::Merge | Op::Diff { .. } | Op::Build(_) | Op::Passthrough(_) => {}
     }
-    (op, shared)
+    (Cow::Owned(op), shared)
 }
 
 fn renumber(file: &mut FileOp, places: &[usize]) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use digests::{Digest, VertexDigest};
+use digests::VertexDigest;
 use prost::Message as _;
 use proto::pb;
 
@@ -18,30 +18,32 @@ use crate::{
 /// An operation of which only the envelope has been looked at.
 struct Parsed {
     op: pb::Op,
+    inputs: Vec<Edge>,
     raw: Bytes,
 }
 
-/// Returns the graph of a definition that is not empty.
-pub(crate) fn graph(definition: &pb::Definition) -> Result<Graph, DefinitionError> {
+/// Returns the graph of a definition that is not empty; `digests` are those of its operations.
+pub(crate) fn graph(
+    definition: &pb::Definition,
+    digests: Vec<VertexDigest>,
+) -> Result<Graph, DefinitionError> {
     let mut ops = HashMap::with_capacity(definition.def.len());
     let mut last = None;
-    for (index, raw) in definition.def.iter().enumerate() {
+    for (index, (raw, digest)) in definition.def.iter().zip(digests).enumerate() {
         let op = pb::Op::decode(raw.clone())
             .map_err(|error| DefinitionError::MalformedOp { index, source: Box::new(error) })?;
-        let digest = VertexDigest::new(Digest::of(raw));
-        let parsed = Parsed { op, raw: raw.clone() };
-        edges(&parsed.op).map_err(|source| match source {
+        let inputs = edges(&op).map_err(|source| match source {
             EdgeError::Digest(text) => DefinitionError::MissingInput(text),
             EdgeError::Output(source) => DefinitionError::Op { digest, source },
         })?;
-        ops.insert(digest, parsed);
+        ops.insert(digest, Parsed { op, inputs, raw: raw.clone() });
         last = Some(digest);
     }
     let terminal = last.and_then(|digest| ops.remove(&digest));
     let Some(terminal) = terminal.filter(|_| !ops.is_empty()) else {
         return Err(DefinitionError::TooShort(definition.def.len()));
     };
-    let root = edges(&terminal.op).ok().and_then(|edges| edges.first().copied());
+    let root = terminal.inputs.first().copied();
     let root = root.ok_or(DefinitionError::NoResult)?;
 
     let mut vertices: Vec<Arc<Vertex>> = Vec::with_capacity(ops.len());
@@ -88,8 +90,7 @@ fn sorted(
                     .ok_or_else(|| DefinitionError::MissingInput(digest.to_string()))?;
                 left.insert(digest, false);
                 steps.push(Step::Leave(digest));
-                let inputs = edges(&parsed.op).unwrap_or_default();
-                steps.extend(inputs.iter().rev().map(|edge| Step::Enter(edge.vertex)));
+                steps.extend(parsed.inputs.iter().rev().map(|edge| Step::Enter(edge.vertex)));
             }
         }
     }
@@ -120,10 +121,9 @@ fn vertex<'a>(
     metadata: OpMetadata,
     name_of: impl Fn(&Edge) -> Option<&'a str>,
 ) -> Result<Vertex, DefinitionError> {
-    let Parsed { op, raw } = parsed;
-    let inputs = edges(&op).unwrap_or_default();
-    let platform = op.platform.clone().map(|platform| Platform::from(platform).normalized());
-    let constraints = op.constraints.clone().map(|filters| filters.filter).unwrap_or_default();
+    let Parsed { mut op, inputs, raw } = parsed;
+    let platform = op.platform.take().map(|platform| Platform::from(platform).normalized());
+    let constraints = op.constraints.take().map(|filters| filters.filter).unwrap_or_default();
     let op = operation(op).map_err(|source| DefinitionError::Op { digest, source })?;
     let name = metadata.description.get(OpMetadata::CUSTOM_NAME).cloned().unwrap_or_else(|| {
         let names: Vec<&str> = inputs.iter().map(|edge| name_of(edge).unwrap_or("")).collect();
