@@ -122,6 +122,10 @@ impl Lexer {
     /// # Errors
     /// Says what is wrong with a quote or a substitution.
     pub fn expand(&self, text: &str, variables: &dyn Variables) -> Result<Expansion, ExpandError> {
+        // Most words say what they mean.
+        if text.len() <= LONGEST && !text.contains(|c| self.is_special(c)) {
+            return Ok(Expansion { text: text.to_owned(), ..Expansion::default() });
+        }
         self.process(text, variables).map(|(expansion, _)| expansion)
     }
 
@@ -131,6 +135,12 @@ impl Lexer {
     /// Says what is wrong with a quote or a substitution.
     pub fn words(&self, text: &str, variables: &dyn Variables) -> Result<Vec<String>, ExpandError> {
         self.process(text, variables).map(|(_, words)| words)
+    }
+
+    /// Returns whether a character can stand for something else than itself. A `<` matters to where words end, no
+    /// more.
+    fn is_special(&self, c: char) -> bool {
+        c == '$' || c == self.escape || (matches!(c, '\'' | '"') && !self.ignore_quotes)
     }
 
     fn process(

@@ -170,10 +170,11 @@ impl KnownCaches {
 }
 
 fn mixed_platforms(cache: &CacheUse, command: CachedCommand<'_>) -> Option<Finding> {
-    let tells = cache.text.contains("TARGET");
+    if !command.multi_platform || cache.text.contains("TARGET") {
+        return None;
+    }
     // Caches of what was downloaded as source are the same for every platform.
-    let neutral = tools_of(&cache.target).any(|tool| tool.is_neutral);
-    if !command.multi_platform || tells || neutral {
+    if tools_of(&cache.target).any(|tool| tool.is_neutral) {
         return None;
     }
     let text = format!(

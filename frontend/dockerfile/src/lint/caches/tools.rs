@@ -221,7 +221,9 @@ pub(super) fn tools_of(target: &str) -> impl Iterator<Item = &'static Tool> {
 
 /// Returns the tools that a command runs.
 pub(super) fn tools_in(text: &str) -> impl Iterator<Item = &'static Tool> {
-    TOOLS.iter().filter(move |tool| tool.is_run_by(text))
+    // Looked for once for all tools: most commands run none of them.
+    let starts = command_starts(text);
+    TOOLS.iter().filter(move |tool| tool.is_run_from(&starts))
 }
 
 impl Tool {
@@ -230,19 +232,33 @@ impl Tool {
         self.directories.iter().any(|directory| match directory.strip_prefix('~') {
             None => is_at_or_below(target, directory),
             // Any home directory will do: `/root/.npm`, `/home/node/.npm`.
-            Some(below) => target.ends_with(below) || target.contains(&format!("{below}/")),
+            Some(below) => target.match_indices(below).any(|(at, _)| {
+                let rest = &target[at + below.len()..];
+                rest.is_empty() || rest.starts_with('/')
+            }),
         })
     }
 
     /// Returns whether a command runs the tool.
     pub(super) fn is_run_by(&self, text: &str) -> bool {
-        self.commands.iter().any(|command| {
-            text.match_indices(command).any(|(at, _)| {
-                let before = text[..at].chars().next_back();
-                before.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '-' | '_' | '.'))
-            })
-        })
+        self.is_run_from(&command_starts(text))
     }
+
+    fn is_run_from(&self, starts: &[&str]) -> bool {
+        starts.iter().any(|start| self.commands.iter().any(|command| start.starts_with(command)))
+    }
+}
+
+/// Returns what stands from each place on where the name of a command can begin: not within a word.
+fn command_starts(text: &str) -> Vec<&str> {
+    let mut within = false;
+    let starts = text.char_indices().filter_map(|(at, c)| {
+        let starts = !within;
+        within = c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+        // All of them begin with a letter, or with `./`.
+        (starts && within).then(|| &text[at..])
+    });
+    starts.collect()
 }
 
 fn is_at_or_below(path: &str, directory: &str) -> bool {
