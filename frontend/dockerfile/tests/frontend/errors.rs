@@ -28,6 +28,11 @@ const MISTAKES: &[(&str, &str, &[i32])] = &[
         "dockerfile parse error on line 2: unknown flag: --form (did you mean from?)",
         &[2, 3],
     ),
+    (
+        "FROM alpine\nFROM alpine AS \"\"\n",
+        "dockerfile parse error on line 2: invalid name for build stage: \"\\\"\\\"\", name can't start with a number or contain symbols",
+        &[2],
+    ),
     ("# just a comment\n", "file with no instructions", &[1]),
     ("ARG A=1\n", "dockerfile contains no stages to build", &[]),
     ("RUN x\n", "no build stage in current context", &[1]),
