@@ -55,9 +55,19 @@ pub enum ExpandError {
     In {
         /// The word.
         word: String,
+        /// The variables that were asked for up to there and not set.
+        unmatched: BTreeSet<String>,
         /// What is wrong with it.
         source: Box<ExpandError>,
     },
+}
+
+impl ExpandError {
+    /// Returns the variables that were asked for before the word went wrong, and were not set.
+    pub fn unmatched(&self) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        if let Self::In { unmatched, .. } = self { unmatched } else { &NONE }
+    }
 }
 
 /// What became of a word.
@@ -162,7 +172,10 @@ impl Lexer {
                 let (matched, unmatched) = (run.matched, run.unmatched);
                 Ok((Expansion { text, matched, unmatched }, words))
             }
-            Err(error) => Err(ExpandError::In { word: text.to_owned(), source: Box::new(error) }),
+            Err(error) => {
+                let (word, unmatched) = (text.to_owned(), run.unmatched);
+                Err(ExpandError::In { word, unmatched, source: Box::new(error) })
+            }
         }
     }
 }

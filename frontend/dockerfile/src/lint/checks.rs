@@ -115,16 +115,16 @@ pub(crate) fn keyword_case(stages: &[Stage], lint: &mut Linter) {
     }
 }
 
-/// Looks at the arguments that a `FROM` uses.
+/// Looks at the arguments that a `FROM` uses and that are not set.
 pub(crate) fn undeclared_in_from(
-    expansion: &Expansion,
+    unmatched: &BTreeSet<String>,
     arguments: &GlobalArguments,
     stage: &Stage,
     lint: &mut Linter,
 ) {
     let mut known = arguments.values.names();
     known.extend(arguments.defined.keys().map(String::as_str));
-    for name in expansion.unmatched.iter().filter(|name| !known.contains(&name.as_str())) {
+    for name in unmatched.iter().filter(|name| !known.contains(&name.as_str())) {
         let hint = hint(name, known.iter().copied(), Case::Matters);
         let text = format!("FROM argument '{name}' is not declared{hint}");
         lint.report(&rules::UNDEFINED_ARG_IN_FROM, stage.lines, &stage.comments, text);
@@ -181,7 +181,7 @@ pub(crate) fn default_bases(
     };
     for stage in stages {
         let Ok(base) = lexer.expand(&stage.base, &defaults.values) else {
-            continue;
+            return;
         };
         if base.text.is_empty() || oci::Reference::parse(&base.text).is_err() {
             let text = format!(

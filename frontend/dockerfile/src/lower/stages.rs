@@ -7,7 +7,7 @@ use oci::Platform;
 use super::StageError;
 use super::arguments::GlobalArguments;
 use crate::error::Problem;
-use crate::expand::{Expansion, Lexer, NoVariables, Variables};
+use crate::expand::{ExpandError, Expansion, Lexer, NoVariables, Variables};
 use crate::instruction::{Action, Instruction, Stage};
 use crate::lint::Linter;
 use crate::lint::checks;
@@ -310,20 +310,21 @@ fn stage_node(stage: Stage, known: &Known<'_>, lint: &mut Linter) -> Result<Node
     let Known { arguments, lexer, native, .. } = *known;
     let lines = stage.lines;
     let wrong = |error: StageError| Problem::from(super::LowerError::from(error)).at(lines);
-    let expand = |text: &str| {
-        lexer.expand(text, &arguments.values).map_err(|error| Problem::from(error).at(lines))
+    let expand = |text: &str, lint: &mut Linter| {
+        let result = lexer.expand(text, &arguments.values);
+        let unmatched = result.as_ref().map_or_else(ExpandError::unmatched, |done| &done.unmatched);
+        checks::undeclared_in_from(unmatched, arguments, &stage, lint);
+        result.map_err(|error| Problem::from(error).at(lines))
     };
-    let base = expand(&stage.base)?;
-    checks::undeclared_in_from(&base, arguments, &stage, lint);
+    let base = expand(&stage.base, lint)?;
     if base.text.is_empty() {
-        return Err(wrong(StageError::BlankBase(stage.base)));
+        return Err(wrong(StageError::BlankBase(stage.base.clone())));
     }
     let mut used = base.matched.clone();
     let mut platform = None;
     if !stage.platform.is_empty() {
-        let expansion = expand(&stage.platform)
+        let expansion = expand(&stage.platform, lint)
             .map_err(|problem| problem.context("failed to process arguments for platform"))?;
-        checks::undeclared_in_from(&expansion, arguments, &stage, lint);
         checks::platform_flag(&expansion, arguments, &stage, native, lint);
         let hint = undeclared_hint(&expansion, arguments);
         let suggest = |problem: Problem| problem.suggesting(&hint);

@@ -128,6 +128,34 @@ async fn a_comment_above_silences_one_instruction() {
     assert!(found[0].starts_with("JSONArgsRecommended"));
 }
 
+/// Why a build failed, and what was said about the file before that.
+async fn failed(fake: Fake) -> (String, Vec<String>) {
+    let (result, said) = fake.run().await;
+    let warnings = said.warnings.into_iter().map(|warning| warning.short).collect();
+    (result.unwrap_err().message().to_owned(), warnings)
+}
+
+#[tokio::test]
+async fn what_is_not_defined_is_told_also_where_the_word_goes_wrong() {
+    let (error, found) = failed(Fake::new("FROM alpine\nCOPY $PAHT/${NAME?no-name} /\n")).await;
+    assert_eq!(error, "failed to process \"$PAHT/${NAME?no-name}\": NAME: no-name");
+    assert_eq!(
+        found,
+        [
+            "UndefinedVar: Usage of undefined variable '$NAME' (line 2)",
+            "UndefinedVar: Usage of undefined variable '$PAHT' (did you mean $PATH?) (line 2)",
+        ]
+    );
+    let (error, found) = failed(Fake::new("ARG TAG\nFROM alpine:${TGA:?}\n")).await;
+    assert_eq!(error, "failed to process \"alpine:${TGA:?}\": TGA: is not allowed to be unset");
+    assert_eq!(
+        found,
+        ["UndefinedArgInFrom: FROM argument 'TGA' is not declared (did you mean TAG?) (line 2)"]
+    );
+    let (_, found) = failed(Fake::new("FROM --platform=${P?} alpine\n")).await;
+    assert_eq!(found, ["UndefinedArgInFrom: FROM argument 'P' is not declared (line 1)"]);
+}
+
 #[tokio::test]
 async fn findings_can_end_the_build() {
     let error = Fake::new("# check=error=true\nFROM alpine\nCMD a\n").error().await;

@@ -21,7 +21,7 @@ use super::plan::{PlannedStage, Start, Step, UsedPaths, Work};
 use super::scan::ScanWishes;
 use super::stages::{Node, StageGraph};
 use crate::error::Problem;
-use crate::expand::{Environment, Lexer, Variables};
+use crate::expand::{Environment, ExpandError, Lexer, Variables};
 use crate::instruction::{Action, Argument, Instruction};
 use crate::lint::caches::{CacheHistory, KnownCaches};
 use crate::lint::checks::IgnoreFile;
@@ -254,16 +254,15 @@ impl Stage<'_> {
         instruction: &Instruction,
         word: &str,
     ) -> Result<String, Problem> {
-        let expansion = lexer.expand(word, &self.inherited.env)?;
-        let undefined = checks::undefined_variables(
-            &expansion.unmatched,
-            &self.inherited.arguments,
-            &self.inherited.env,
-        );
+        let result = lexer.expand(word, &self.inherited.env);
+        // Also where the word goes wrong: that a variable is not defined is often why.
+        let unmatched = result.as_ref().map_or_else(ExpandError::unmatched, |done| &done.unmatched);
+        let undefined =
+            checks::undefined_variables(unmatched, &self.inherited.arguments, &self.inherited.env);
         for text in undefined {
             self.warn(&rules::UNDEFINED_VAR, instruction, text);
         }
-        Ok(expansion.text)
+        Ok(result?.text)
     }
 
     fn expand_all(
