@@ -17,8 +17,8 @@ use sbom::{ScanTarget, Scanner};
 use crate::caps;
 use crate::context::{DockerfileSource, IgnorePatterns, read_dockerfile};
 use crate::error::Problem;
-use crate::instruction::{Stages, read_stages};
-use crate::lint::{LintConfig, LintWarning, Linter};
+use crate::instruction::{Stages, note_stages};
+use crate::lint::{LintConfig, LintWarning, Linter, checks};
 use crate::lower::{LowerError, Lowered, Request, StageError, default_platform, lower};
 use crate::options::Options;
 use crate::subrequest;
@@ -135,14 +135,17 @@ impl<'a> Build<'a> {
         }))
     }
 
-    /// Reads the Dockerfile.
-    pub(crate) fn parse(&self) -> Result<Parsed, Problem> {
+    /// Reads the Dockerfile. What is found on the way goes to `lint`, also if something cannot be read.
+    pub(crate) fn parse(&self, lint: &mut Linter) -> Result<Parsed, Problem> {
         if self.text.is_empty() {
             return Err(LowerError::from(StageError::Empty).into());
         }
         let document = parse(&self.text)?;
-        let stages = read_stages(&document)?;
-        Ok(Parsed { document, stages })
+        checks::empty_continuations(&document, lint);
+        let mut notes = Vec::new();
+        let stages = note_stages(&document, &mut notes);
+        checks::notes(&notes, lint);
+        Ok(Parsed { stages: stages?, document })
     }
 
     /// Returns the patterns of files that the client does not send.
@@ -162,7 +165,12 @@ impl<'a> Build<'a> {
     }
 
     async fn build(&self) -> Result<FrontendResult, Problem> {
-        let parsed = self.parse()?;
+        let mut lint = self.linter()?;
+        let parsed = self.parse(&mut lint);
+        if parsed.is_err() {
+            self.warn(&lint).await?;
+        }
+        let parsed = parsed?;
         let ignore = self.ignore_patterns();
         let platforms: Vec<Option<&Platform>> = match self.options.platforms.as_slice() {
             [] => vec![None],
@@ -175,7 +183,7 @@ impl<'a> Build<'a> {
         };
         let builds = platforms.iter().enumerate().map(|(index, platform)| {
             // What is wrong with the file is wrong for every platform: once is enough.
-            self.build_one((&parsed, &ignore), *platform, index == 0)
+            self.build_one((&parsed, &ignore), *platform, lint.clone(), index == 0)
         });
         let built = try_join_all(builds).await?;
         let attestations = match scanner {
@@ -210,14 +218,12 @@ impl<'a> Build<'a> {
         &self,
         (parsed, ignore): (&Parsed, &IgnorePatterns<'_>),
         platform: Option<&Platform>,
+        mut lint: Linter,
         speaks: bool,
     ) -> Result<(Lowered, SolvedRef), Problem> {
-        let mut lint = self.linter()?;
         let lowered = self.lower((parsed, ignore), platform, false, &mut lint).await;
         if speaks {
-            for warning in lint.warnings() {
-                self.warn(warning).await?;
-            }
+            self.warn(&lint).await?;
         }
         let lowered = lowered?;
         if let (true, Some(rules)) = (speaks, lint.violations()) {
@@ -264,24 +270,27 @@ impl<'a> Build<'a> {
         lower(&request, lint).await
     }
 
-    async fn warn(&self, warning: &LintWarning) -> Result<(), BuildError> {
+    /// Tells what was found.
+    async fn warn(&self, lint: &Linter) -> Result<(), BuildError> {
         let Some(vertex) = self.source.vertex else {
             return Ok(());
         };
         let excerpt = &self.source.excerpt;
-        self.bridge
-            .warn(Warning {
-                vertex: vertex.digest(),
-                level: 1,
-                short: warning.short(),
-                detail: vec![warning.rule.description.to_owned()],
-                url: warning.rule.url.to_owned(),
-                source: Some(bridge::SourceExcerpt {
-                    ranges: Lines::ranges(warning.lines),
-                    ..excerpt.clone()
-                }),
-            })
-            .await
+        let warning = |found: &LintWarning| Warning {
+            vertex: vertex.digest(),
+            level: 1,
+            short: found.short(),
+            detail: vec![found.rule.description.to_owned()],
+            url: found.rule.url.to_owned(),
+            source: Some(bridge::SourceExcerpt {
+                ranges: Lines::ranges(found.lines),
+                ..excerpt.clone()
+            }),
+        };
+        for found in lint.warnings() {
+            self.bridge.warn(warning(found)).await?;
+        }
+        Ok(())
     }
 
     fn result(

@@ -20,7 +20,7 @@ pub use healthcheck::HealthcheckSpec;
 pub use mount_flag::{Mount, MountError, MountFlag, MountKind, Sharing};
 pub(crate) use read::read;
 pub use run::{CommandLine, Device, Network, Run, Security};
-pub(crate) use stage::{Note, Notes};
+pub(crate) use stage::{Note, Notes, note_stages};
 pub use stage::{Stage, Stages, read_stages};
 
 use crate::syntax::{Lines, Pair};

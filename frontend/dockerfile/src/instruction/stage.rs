@@ -28,7 +28,7 @@ pub struct Stage {
     pub instructions: Vec<Instruction>,
 }
 
-/// Something a linter wants to know that is lost once the stages are read.
+/// Something a linter wants to know that is lost once the stages are read, and known if one cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
     /// What it is.
@@ -59,8 +59,6 @@ pub struct Stages {
     pub stages: Vec<Stage>,
     /// The `ARG` instructions before the first, with their places.
     pub arguments: Vec<(Vec<Argument>, Lines)>,
-    /// What a linter wants to know.
-    pub(crate) notes: Vec<Note>,
 }
 
 /// Reads all instructions of a file.
@@ -68,18 +66,25 @@ pub struct Stages {
 /// # Errors
 /// Names the line and what is wrong with it.
 pub fn read_stages(document: &Document) -> Result<Stages, Problem> {
+    note_stages(document, &mut Vec::new())
+}
+
+/// Reads all instructions of a file, as [`read_stages`] does; what a linter wants to know goes to `notes`.
+pub(crate) fn note_stages(document: &Document, notes: &mut Vec<Note>) -> Result<Stages, Problem> {
     let mut all = Stages::default();
     for node in &document.nodes {
         let wrong = |error: InstructionError| {
             let context = format!("dockerfile parse error on line {}", node.lines.first);
             Problem::from(error).context(context).at(node.lines)
         };
-        all.take_notes(node);
+        note_keywords(node, notes);
         if node.keyword.eq_ignore_ascii_case("from") {
             all.stages.push(from(node).map_err(wrong)?);
+            note_description(node, notes);
             continue;
         }
         let instruction = read(node).map_err(wrong)?;
+        note_description(node, notes);
         match (all.stages.last_mut(), instruction.action) {
             (None, Action::Arg(arguments)) => all.arguments.push((arguments, node.lines)),
             (None, _) => return Err(Problem::from(InstructionError::NoStage).at(node.lines)),
@@ -123,41 +128,50 @@ fn is_stage_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
 }
 
-impl Stages {
-    fn take_notes(&mut self, node: &Node) {
-        let mut note = |kind| {
-            let comments = node.comments.clone();
-            self.notes.push(Note { kind, lines: node.lines, comments });
-        };
-        match node.keyword.to_ascii_lowercase().as_str() {
-            "from" => {
-                let words = node.arguments.to_list();
-                let [_, keyword, name] = words.as_slice() else {
-                    return;
-                };
-                if *name != name.to_lowercase() {
-                    note(Notes::StageNameCase(name.clone()));
-                }
-                if cases_differ(&node.keyword, keyword) {
-                    note(Notes::AsCase(node.keyword.clone(), keyword.clone()));
-                }
-                if undescribed(node, &[name.to_lowercase()]) {
-                    note(Notes::Description("FROM", vec![name.to_lowercase()]));
-                }
+fn note(node: &Node, kind: Notes) -> Note {
+    Note { kind, lines: node.lines, comments: node.comments.clone() }
+}
+
+/// Notes what can be seen before an instruction is understood.
+fn note_keywords(node: &Node, notes: &mut Vec<Note>) {
+    match node.keyword.to_ascii_lowercase().as_str() {
+        "from" => {
+            let words = node.arguments.to_list();
+            let [_, keyword, name] = words.as_slice() else {
+                return;
+            };
+            if *name != name.to_lowercase() {
+                notes.push(note(node, Notes::StageNameCase(name.clone())));
             }
-            "arg" => {
-                let words = node.arguments.to_list();
-                let name = |word: &String| {
-                    word.split_once('=').map_or(word.as_str(), |(name, _)| name).to_owned()
-                };
-                let names: Vec<_> = words.iter().map(name).collect();
-                if undescribed(node, &names) {
-                    note(Notes::Description("ARG", names));
-                }
+            if cases_differ(&node.keyword, keyword) {
+                notes.push(note(node, Notes::AsCase(node.keyword.clone(), keyword.clone())));
             }
-            "maintainer" => note(Notes::Maintainer),
-            _ => {}
         }
+        "maintainer" => notes.push(note(node, Notes::Maintainer)),
+        _ => {}
+    }
+}
+
+/// Notes a comment that says nothing about what is defined below it.
+fn note_description(node: &Node, notes: &mut Vec<Note>) {
+    let (keyword, names) = match node.keyword.to_ascii_lowercase().as_str() {
+        "from" => {
+            let words = node.arguments.to_list();
+            let [_, _, name] = words.as_slice() else {
+                return;
+            };
+            ("FROM", vec![name.to_lowercase()])
+        }
+        "arg" => {
+            let name = |word: &String| {
+                word.split_once('=').map_or(word.as_str(), |(name, _)| name).to_owned()
+            };
+            ("ARG", node.arguments.to_list().iter().map(name).collect())
+        }
+        _ => return,
+    };
+    if undescribed(node, &names) {
+        notes.push(note(node, Notes::Description(keyword, names)));
     }
 }
 

@@ -112,8 +112,6 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
     if stages.is_empty() {
         return Err(LowerError::from(StageError::None).into());
     }
-    checks::empty_continuations(request.document, lint);
-    checks::notes(&request.stages.notes, lint);
     checks::stage_names(stages, lint);
     checks::keyword_case(stages, lint);
 

@@ -75,7 +75,7 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
 }
 
 async fn check(build: &Build<'_>, lint: &mut Linter) -> Result<(), Problem> {
-    let parsed = build.parse()?;
+    let parsed = build.parse(lint)?;
     let ignore = build.ignore_patterns();
     let platform = build.options.platforms.first();
     // Without a target, all of them are meant.

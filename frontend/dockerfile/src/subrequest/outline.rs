@@ -49,10 +49,10 @@ struct Needed {
 }
 
 pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
-    let parsed = build.parse()?;
+    let mut lint = build.linter()?;
+    let parsed = build.parse(&mut lint)?;
     let ignore = build.ignore_patterns();
     let platform = build.options.platforms.first();
-    let mut lint = build.linter()?;
     let outline = build.lower((&parsed, &ignore), platform, false, &mut lint).await?.outline;
     let secrets = needed(outline.stages.iter().map(|stage| &stage.secrets));
     let ssh = needed(outline.stages.iter().map(|stage| &stage.ssh));

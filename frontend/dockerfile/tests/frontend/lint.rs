@@ -157,6 +157,23 @@ async fn what_is_not_defined_is_told_also_where_the_word_goes_wrong() {
 }
 
 #[tokio::test]
+async fn what_was_found_is_told_also_if_the_file_cannot_be_read() {
+    let file = "FROM alpine AS Build\nRUN a \\\n\n b\nRNU c\n";
+    let expected = [
+        "NoEmptyContinuation: Empty continuation line (line 4)",
+        "StageNameCasing: Stage name 'Build' should be lowercase (line 1)",
+    ];
+    let (error, found) = failed(Fake::new(file)).await;
+    assert!(error.contains("unknown instruction: RNU"), "{error}");
+    assert_eq!(found, expected);
+    let checked = Fake::new(file).option("requestid", "frontend.lint").build().await;
+    let answer: serde_json::Value =
+        serde_json::from_slice(&checked.metadata["result.json"]).unwrap();
+    assert_eq!(answer["warnings"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["buildError"]["location"]["ranges"][0]["start"]["line"], 5);
+}
+
+#[tokio::test]
 async fn findings_can_end_the_build() {
     let error = Fake::new("# check=error=true\nFROM alpine\nCMD a\n").error().await;
     assert_eq!(error.message(), "lint violation found for rules: JSONArgsRecommended");

@@ -36,7 +36,15 @@ fn stages_have_names_and_arguments_before_them() {
     assert_eq!((first.name.as_str(), first.base.as_str()), ("app", "a:$V"));
     assert_eq!((first.platform.as_str(), first.description.as_str()), ("$P", "the app"));
     assert_eq!(all.stages[1].name, "");
-    assert_eq!(all.notes[0].kind, Notes::StageNameCase("App".into()));
+}
+
+#[test]
+fn what_was_noted_is_known_if_a_later_instruction_cannot_be_read() {
+    let mut notes = Vec::new();
+    let document = parse("FROM a AS App\nMAINTAINER me\nRNU x\n").unwrap();
+    assert!(note_stages(&document, &mut notes).is_err());
+    let kinds: Vec<_> = notes.into_iter().map(|note| note.kind).collect();
+    assert_eq!(kinds, [Notes::StageNameCase("App".into()), Notes::Maintainer]);
 }
 
 #[test]
