@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use digests::Digest;
-use llb::Op;
+use llb::{Action, Op};
 use oci::Platform;
 use progress::Warning;
 
@@ -137,7 +137,7 @@ impl MemoryBuild {
     }
 
     /// Returns the name of the tree that a reference stands for, and the paths that it was asked for; none
-    /// stands for all. Only sources are looked into.
+    /// stands for all. Only sources are looked into, and archives that are one: `unpacked:https:example.com/a.tar`.
     fn name(&self, reference: &RefHandle) -> (String, BTreeSet<String>) {
         let request = self.request(reference);
         let Some(definition) = request.definition else {
@@ -145,12 +145,21 @@ impl MemoryBuild {
         };
         let graph = definition.load().expect("a graph that can be built");
         let vertex = graph.vertices.last().expect("a vertex");
+        let (vertex, prefix) = match vertex.inputs.as_slice() {
+            [input] if unpacks(&vertex.op) => {
+                (graph.vertex(&input.vertex).expect("an input"), "unpacked:")
+            }
+            _ => (vertex, ""),
+        };
         let Op::Source(source) = &vertex.op else {
             panic!("only a source is read, not {}", vertex.name);
         };
         let (scheme, rest) = source.split();
         let followed = source.attribute("local.followpaths").unwrap_or("[]");
-        (format!("{scheme}:{rest}"), serde_json::from_str(followed).expect("a list of paths"))
+        (
+            format!("{prefix}{scheme}:{rest}"),
+            serde_json::from_str(followed).expect("a list of paths"),
+        )
     }
 
     /// Returns the tree that a reference stands for.
@@ -163,6 +172,12 @@ impl MemoryBuild {
             .get(&name)
             .ok_or_else(|| BuildError::new(Kind::NotFound, format!("{name}: not found")))
     }
+}
+
+/// Returns whether an operation does nothing but unpack.
+fn unpacks(op: &Op) -> bool {
+    let Op::File(file) = op else { return false };
+    matches!(file.actions.as_slice(), [only] if matches!(&only.action, Action::Copy(copy) if copy.attempt_unpack))
 }
 
 impl Tree {

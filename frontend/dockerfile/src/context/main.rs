@@ -252,28 +252,39 @@ async fn web_context(
     let (_, handle) = solve(bridge, &state, native, false)
         .await
         .map_err(|error| error.context("failed to resolve httpcontext"))?;
-    let range = FileRange { offset: 0, length: SNIFFED };
-    let head = bridge
-        .read_file(&handle, WEB_FILE, Some(range))
+    let head = read_head(bridge, &handle, WEB_FILE)
         .await
         .map_err(|error| error.context("failed to read downloaded context"))?;
     let source = source_of(&state).ok();
     if !is_archive(&head) {
         return Ok((MainContext::Tree(state, source), true));
     }
+    let tree = unpacked(&state, WEB_FILE, OpOptions::default());
+    Ok((MainContext::Tree(tree, source), false))
+}
+
+/// Returns as many of a file's first bytes as [`is_archive`] looks at.
+pub(crate) async fn read_head(
+    bridge: &dyn Bridge,
+    handle: &RefHandle,
+    file: &str,
+) -> Result<Bytes, BuildError> {
+    bridge.read_file(handle, file, Some(FileRange { offset: 0, length: SNIFFED })).await
+}
+
+/// Returns the tree that is in an archive.
+pub(crate) fn unpacked(state: &State, file: &str, options: OpOptions) -> State {
     let copy = CopyFiles {
-        src: format!("/{WEB_FILE}"),
+        src: format!("/{file}"),
         dest: "/".to_owned(),
         attempt_unpack: true,
         ..CopyFiles::default()
     };
-    let actions = FileActions::new().copy(&state, copy);
-    let tree = State::scratch().file(actions, OpOptions::default());
-    Ok((MainContext::Tree(tree, source), false))
+    State::scratch().file(FileActions::new().copy(state, copy), options)
 }
 
 /// Returns true for the first bytes of an archive, compressed or not.
-fn is_archive(head: &[u8]) -> bool {
+pub(crate) fn is_archive(head: &[u8]) -> bool {
     const BZIP2: &[u8] = b"BZh";
     const GZIP: &[u8] = &[0x1f, 0x8b, 0x08];
     const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];

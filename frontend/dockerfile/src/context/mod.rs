@@ -5,5 +5,8 @@ mod main;
 mod named;
 
 pub(crate) use ignore::{IgnorePatterns, parse_ignore_file};
-pub(crate) use main::{DockerfileSource, MainContext, git_state, read_dockerfile, solve};
+pub(crate) use main::{
+    DockerfileSource, MainContext, git_state, is_archive, read_dockerfile, read_head, solve,
+    unpacked,
+};
 pub(crate) use named::{NamedContext, NamedContexts, graph_mode};

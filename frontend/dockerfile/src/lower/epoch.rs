@@ -2,23 +2,35 @@
 //! context by name, or a stage that does nothing but add one thing from elsewhere.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
-use bridge::{BuildError, Kind};
+use bridge::{Bridge, BuildError, Kind, RefHandle};
 use llb::{GitOptions, HttpOptions, OpOptions, SourceOp, State};
 use oci::Time;
 
 use super::arguments::GlobalArguments;
 use super::stages::SCRATCH;
 use super::{EpochError, LowerError, Request};
-use crate::context::{MainContext, NamedContexts, git_state, solve};
+use crate::context::{
+    MainContext, NamedContexts, git_state, is_archive, read_head, solve, unpacked,
+};
 use crate::error::Problem;
 use crate::expand::{Environment, Lexer, Variables};
 use crate::instruction::{Action, CopyFiles, SourceKind, Stage};
 use crate::options::Options;
+use crate::path;
 use crate::source_url::{is_web_file, parse_git, web_file_name};
 
 /// The name of the argument.
 const NAME: &str = "SOURCE_DATE_EPOCH";
+
+/// What a file begins with that zstd has compressed: such an archive is none as a context, but has a time.
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// The part of a mode that says what kind of file it is (`S_IFMT`), and two of the kinds.
+const FILE_TYPE: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
+const REGULAR_FILE: u32 = 0o100_000;
 
 /// What the argument says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,18 +235,49 @@ async fn time_of(request: &Request<'_>, source: &Source) -> Result<Option<Time>,
     let bridge = request.bridge;
     let (Source::Git(state) | Source::Web(state, _)) = source;
     let (_, handle) = solve(bridge, state, &native, false).await?;
-    let modified = match source {
+    match source {
         Source::Git(_) => {
             let entries = bridge.read_dir(&handle, "/", None).await?;
-            entries.into_iter().map(|entry| entry.modified).max()
+            Ok(told(entries.into_iter().map(|entry| entry.modified).max()))
         }
         Source::Web(_, file) => match bridge.stat_file(&handle, file).await {
-            Ok(entry) => Some(entry.modified),
-            Err(error) if error.kind() == Kind::User => None,
-            Err(error) => return Err(error),
+            Ok(entry) if told(Some(entry.modified)).is_some() => Ok(told(Some(entry.modified))),
+            Ok(_) => {
+                let head = read_head(bridge, &handle, file).await?;
+                if !is_archive(&head) && !head.starts_with(ZSTD) {
+                    return Ok(None);
+                }
+                let tree = unpacked(state, file, shown());
+                let (_, handle) = solve(bridge, &tree, &native, false).await?;
+                Ok(told(newest_file(bridge, &handle).await?))
+            }
+            Err(error) if error.kind() == Kind::User => Ok(None),
+            Err(error) => Err(error),
         },
-    };
-    // A file whose server tells no time has the first one there is.
+    }
+}
+
+/// Returns a time in whole seconds. A file whose server tells none has the first one there is.
+fn told(modified: Option<SystemTime>) -> Option<Time> {
     let time = modified.map(|modified| Time::from_unix(Time::from(modified).unix_seconds()));
-    Ok(time.filter(|time| time.unix_seconds() != 0))
+    time.filter(|time| time.unix_seconds() != 0)
+}
+
+/// Returns when the file of a tree was changed that was changed last.
+async fn newest_file(
+    bridge: &dyn Bridge,
+    handle: &RefHandle,
+) -> Result<Option<SystemTime>, BuildError> {
+    let mut newest = None;
+    let mut pending = vec!["/".to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in bridge.read_dir(handle, &directory, None).await? {
+            match entry.mode & FILE_TYPE {
+                DIRECTORY => pending.push(path::join(&directory, &entry.name)),
+                REGULAR_FILE => newest = newest.max(Some(entry.modified)),
+                _ => {}
+            }
+        }
+    }
+    Ok(newest)
 }

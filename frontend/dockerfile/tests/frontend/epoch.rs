@@ -71,6 +71,29 @@ async fn a_context_by_name_and_a_stage_have_times() {
 }
 
 #[tokio::test]
+async fn an_archive_whose_server_tells_no_time_has_that_of_its_newest_file() {
+    let tree = "https:example.com/a.tar";
+    for (head, expected) in
+        [(&[0x1f, 0x8b, 8, 0][..], "9"), (&[0x28, 0xb5, 0x2f, 0xfd], "9"), (b"text", "")]
+    {
+        let fake = Fake::new("FROM scratch\nCOPY a /\n")
+            .option("context:src", "https://example.com/a.tar")
+            .option(ARGUMENT, "src")
+            .bytes(tree, "context", head)
+            .time("unpacked:https:example.com/a.tar", "deep/down", 9);
+        assert_eq!(built(fake).await.0, expected, "{head:?}");
+    }
+    // As the main context.
+    let fake = Fake::new("")
+        .bytes("https:example.com/a.tar", "context", &[0x1f, 0x8b, 8, 0])
+        .file("unpacked:https:example.com/a.tar", "Dockerfile", "FROM scratch\nCOPY a /\n")
+        .time("unpacked:https:example.com/a.tar", "a", 9)
+        .option("context", "https://example.com/a.tar")
+        .option(ARGUMENT, "context");
+    assert_eq!(built(fake).await.0, "9");
+}
+
+#[tokio::test]
 async fn what_has_no_time_is_told() {
     for (stage, expected) in [
         ("FROM scratch AS other", "invalid SOURCE_DATE_EPOCH: src"),

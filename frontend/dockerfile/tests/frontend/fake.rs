@@ -70,6 +70,10 @@ impl Fake {
         Self { build: self.build.file(tree, path, content), ..self }
     }
 
+    pub(crate) fn bytes(self, tree: &str, path: &str, content: &[u8]) -> Self {
+        Self { build: self.build.file(tree, path, content), ..self }
+    }
+
     pub(crate) fn image(self, name: &str, config: &str) -> Self {
         Self { build: self.build.image(name, config), ..self }
     }
