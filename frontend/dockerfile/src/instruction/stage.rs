@@ -1,5 +1,7 @@
 //! Stages: what stands between one `FROM` and the next.
 
+use std::sync::Arc;
+
 use super::flag::{Flags, Takes};
 use super::{Action, Argument, Instruction, InstructionError, description, read};
 use crate::error::Problem;
@@ -24,8 +26,8 @@ pub struct Stage {
     pub lines: Lines,
     /// The comment lines directly above.
     pub comments: Vec<String>,
-    /// What is done in it.
-    pub instructions: Vec<Instruction>,
+    /// What is done in it: the same for each platform that is built for.
+    pub instructions: Vec<Arc<Instruction>>,
 }
 
 /// Something a linter wants to know that is lost once the stages are read, and known if one cannot be read.
@@ -89,7 +91,7 @@ pub(crate) fn note_stages(document: &Document, notes: &mut Vec<Note>) -> Result<
             (None, Action::Arg(arguments)) => all.arguments.push((arguments, node.lines)),
             (None, _) => return Err(Problem::from(InstructionError::NoStage).at(node.lines)),
             (Some(stage), action) => {
-                stage.instructions.push(Instruction { action, ..instruction });
+                stage.instructions.push(Arc::new(Instruction { action, ..instruction }));
             }
         }
     }

@@ -30,17 +30,16 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Adds a stage; all it needs have been added before.
-    pub(super) fn add(&mut self, index: usize, stage: &PlannedStage) {
+    /// Adds a stage, whose steps are taken out of the plan; all it needs have been added before.
+    pub(super) fn add(&mut self, index: usize, stage: &mut PlannedStage) {
         let mut state = self.start(index, stage);
-        for step in &stage.steps {
-            state = match &step.work {
-                Work::MakeDir(make) => {
-                    let actions = FileActions::new().make_dir(make.clone());
-                    state.file(actions, self.step_options(step))
-                }
-                Work::Copy(copying) => self.copy(&state, step, copying),
-                Work::Run(running) => self.run(&state, step, running, &stage.platform),
+        for Step { name, lines, ignore_cache, work } in std::mem::take(&mut stage.steps) {
+            let options =
+                OpOptions { ignore_cache, sources: self.location(lines), ..OpOptions::named(name) };
+            state = match work {
+                Work::MakeDir(make) => state.file(FileActions::new().make_dir(make), options),
+                Work::Copy(copying) => self.copy(&state, options, copying),
+                Work::Run(running) => self.run(&state, options, *running, &stage.platform),
             };
         }
         self.done.insert(index, state);
@@ -59,7 +58,7 @@ impl Builder<'_> {
             Start::Image { reference, platform, name, command } => {
                 let options = OpOptions {
                     platform: Some(platform.into()),
-                    description: command_description(command),
+                    description: command_description(command.clone()),
                     sources: self.location(stage.lines),
                     ..OpOptions::named(name)
                 };
@@ -70,83 +69,69 @@ impl Builder<'_> {
         }
     }
 
-    fn copy(&self, state: &State, step: &Step, copying: &Copying) -> State {
+    fn copy(&self, state: &State, options: OpOptions, copying: Copying) -> State {
+        let name = options.name.clone().unwrap_or_default();
         let mut actions = FileActions::new();
-        for (origin, copy) in &copying.pieces {
-            actions = actions.copy(&self.origin(origin, &step.name), copy.clone());
+        for (origin, copy) in copying.pieces {
+            actions = actions.copy(&self.origin(origin, &name), copy);
         }
-        let options = self.step_options(step);
-        let Some(link) = &copying.link else {
+        let Some(link) = copying.link else {
             return state.file(actions, options);
         };
-        let group =
-            |weak| Some(ProgressGroup { id: link.group.clone(), name: step.name.clone(), weak });
+        let group = |weak| Some(ProgressGroup { id: link.group.clone(), name: name.clone(), weak });
         let copied = State::scratch()
             .file(actions, OpOptions { progress_group: group(true), ..options.clone() });
-        let merge = OpOptions {
-            name: Some(link.merge_name.clone()),
-            progress_group: group(false),
-            ..options
-        };
+        let merge =
+            OpOptions { name: Some(link.merge_name), progress_group: group(false), ..options };
         let platform = state.platform().cloned();
         let merged = State::merge([state.clone(), copied], merge);
         platform.map_or(merged.clone(), |platform| merged.with_platform(platform))
     }
 
-    fn run(&self, state: &State, step: &Step, running: &Running, platform: &Platform) -> State {
-        let mut run = running.options.clone();
-        for mounted in &running.mounts {
-            let mut source = self.origin(&mounted.origin, &step.name);
-            if let Some(make) = &mounted.permissions {
+    fn run(
+        &self,
+        state: &State,
+        options: OpOptions,
+        running: Running,
+        platform: &Platform,
+    ) -> State {
+        let name = options.name.as_deref().unwrap_or_default();
+        let mut run = running.options;
+        for mounted in running.mounts {
+            let mut source = self.origin(mounted.origin, name);
+            if let Some(make) = mounted.permissions {
                 let name = "[internal] setting cache mount permissions";
-                let actions = FileActions::new().make_dir(make.clone());
+                let actions = FileActions::new().make_dir(make);
                 source = source.file(actions, OpOptions::named(name));
             }
-            run.mounts.push(RunMount { source, ..mounted.mount.clone() });
+            run.mounts.push(RunMount { source, ..mounted.mount });
         }
         let options = OpOptions {
             platform: Some(platform.into()),
-            description: command_description(&running.command),
-            linux_resources: running.resources.clone(),
-            ..self.step_options(step)
+            description: command_description(running.command),
+            linux_resources: running.resources,
+            ..options
         };
         state.run(run, options).root()
     }
 
-    fn origin(&self, origin: &Origin, step_name: &str) -> State {
+    fn origin(&self, origin: Origin, step_name: &str) -> State {
         match origin {
             Origin::Scratch => State::scratch(),
             Origin::Context => self.context.clone(),
-            Origin::Stage(index) => self.done.get(index).cloned().unwrap_or_default(),
+            Origin::Stage(index) => self.done.get(&index).cloned().unwrap_or_default(),
             Origin::Inline { name, mode, data } => {
-                let file = MakeFile {
-                    path: name.clone(),
-                    mode: *mode,
-                    data: data.clone(),
-                    ..MakeFile::default()
-                };
+                let file = MakeFile { path: name, mode, data, ..MakeFile::default() };
                 let shown = OpOptions::named("[internal] preparing inline document");
                 State::scratch().file(FileActions::new().make_file(file), shown)
             }
             Origin::Web { url, filename, checksum } => {
-                let http = HttpOptions {
-                    filename: filename.clone(),
-                    checksum: *checksum,
-                    ..HttpOptions::default()
-                };
-                State::http(url, http, OpOptions::named(step_name))
+                let http = HttpOptions { filename, checksum, ..HttpOptions::default() };
+                State::http(&url, http, OpOptions::named(step_name))
             }
             Origin::Git { remote, options } => {
-                State::git(remote, options.clone(), OpOptions::named(step_name))
+                State::git(&remote, options, OpOptions::named(step_name))
             }
-        }
-    }
-
-    fn step_options(&self, step: &Step) -> OpOptions {
-        OpOptions {
-            ignore_cache: step.ignore_cache,
-            sources: self.location(step.lines),
-            ..OpOptions::named(&step.name)
         }
     }
 
@@ -179,8 +164,8 @@ fn named_directory(directory: &NamedDirectory, follow_paths: Vec<String>) -> Sta
     State::local(&directory.local, source, OpOptions::named(&directory.name))
 }
 
-fn command_description(command: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([("com.docker.dockerfile.v1.command".to_owned(), command.to_owned())])
+fn command_description(command: String) -> BTreeMap<String, String> {
+    BTreeMap::from([("com.docker.dockerfile.v1.command".to_owned(), command)])
 }
 
 /// Returns the stages that a stage's plan needs before it.

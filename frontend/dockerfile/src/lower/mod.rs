@@ -17,6 +17,7 @@ mod scan;
 mod stages;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bridge::{Bridge, SourceExcerpt};
 use llb::{Definition, State};
@@ -235,7 +236,7 @@ fn triggers(
     if node.replaced || !node.is_stage {
         return Vec::new();
     }
-    let kept = |instruction: &Instruction| match &instruction.action {
+    let kept = |instruction: &Arc<Instruction>| match &instruction.action {
         Action::Onbuild(text) => Some(text.clone()),
         _ => None,
     };
@@ -263,7 +264,7 @@ fn add_triggers(
             return Err(Problem::from(LowerError::from(StageError::Trigger)));
         };
         node.lines = lines;
-        Ok(crate::instruction::read(&node)?)
+        Ok(Arc::new(crate::instruction::read(&node)?))
     };
     let instructions: Result<Vec<_>, _> = triggers.iter().map(read).collect();
     instructions
@@ -380,9 +381,9 @@ fn finish(
     };
     let mut outlines = Vec::new();
     for index in build_order(&planned.stages, target) {
-        if let Some(stage) = planned.stages.get(&index) {
-            builder.add(index, &stage.plan);
-            outlines.push(stage.outline.clone());
+        if let Some(stage) = planned.stages.get_mut(&index) {
+            builder.add(index, &mut stage.plan);
+            outlines.push(std::mem::take(&mut stage.outline));
         }
     }
     let scan = scan_extras(request, shared.graph, &planned.stages, target, &builder);

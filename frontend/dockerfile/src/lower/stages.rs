@@ -1,6 +1,7 @@
 //! The stages of a build: which is made from which, and which of them are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use oci::Platform;
 
@@ -201,7 +202,7 @@ impl StageGraph {
     pub(super) fn add_triggers(
         &mut self,
         stage: usize,
-        triggers: Vec<Instruction>,
+        triggers: Vec<Arc<Instruction>>,
     ) -> Result<bool, Problem> {
         let mut sources = Vec::with_capacity(triggers.len());
         for trigger in &triggers {

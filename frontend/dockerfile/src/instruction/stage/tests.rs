@@ -11,7 +11,7 @@ fn stages(text: &str) -> Result<Stages, String> {
 
 fn action(instruction: &str) -> Action {
     let mut all = stages(&format!("FROM a\n{instruction}\n")).unwrap();
-    all.stages.remove(0).instructions.remove(0).action
+    all.stages.remove(0).instructions.remove(0).action.clone()
 }
 
 fn wrong(instruction: &str) -> String {

@@ -76,11 +76,12 @@ pub(crate) fn check(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     for cache in command.caches {
+        let tools: Vec<_> = tools_of(&cache.target).collect();
         found.extend(unused_target(cache, command));
-        found.extend(unsafe_sharing(cache));
-        found.extend(defeated(cache, command));
+        found.extend(unsafe_sharing(cache, &tools));
+        found.extend(defeated(cache, command, &tools));
         found.extend(known.differing(cache, command.lines));
-        found.extend(mixed_platforms(cache, command));
+        found.extend(mixed_platforms(cache, command, &tools));
     }
     found.extend(cleaned_by_apt(command, history));
     found.extend(not_mounted(command, history));
@@ -111,11 +112,11 @@ fn unused_target(cache: &CacheUse, command: CachedCommand<'_>) -> Option<Finding
     Some((&rules::CACHE_TARGET_UNUSED, text))
 }
 
-fn unsafe_sharing(cache: &CacheUse) -> Option<Finding> {
+fn unsafe_sharing(cache: &CacheUse, tools: &[&Tool]) -> Option<Finding> {
     if cache.read_only || !matches!(cache.options.sharing, None | Some(Sharing::Shared)) {
         return None;
     }
-    let tool = tools_of(&cache.target).find(|tool| !tool.locks)?;
+    let tool = tools.iter().find(|tool| !tool.locks)?;
     let text = format!(
         "Cache of {} at '{}' should have sharing=locked or sharing=private: {} does not lock it",
         tool.name, cache.target, tool.name
@@ -123,8 +124,9 @@ fn unsafe_sharing(cache: &CacheUse) -> Option<Finding> {
     Some((&rules::CACHE_SHARING_UNSAFE, text))
 }
 
-fn defeated(cache: &CacheUse, command: CachedCommand<'_>) -> Option<Finding> {
-    let by_tool = tools_of(&cache.target)
+fn defeated(cache: &CacheUse, command: CachedCommand<'_>, tools: &[&Tool]) -> Option<Finding> {
+    let by_tool = tools
+        .iter()
         .filter(|tool| tool.is_run_by(command.text))
         .find_map(|tool| tool.defeat_in(command.text));
     let removal = || removal_of(&cache.target, command.text);
@@ -169,12 +171,16 @@ impl KnownCaches {
     }
 }
 
-fn mixed_platforms(cache: &CacheUse, command: CachedCommand<'_>) -> Option<Finding> {
+fn mixed_platforms(
+    cache: &CacheUse,
+    command: CachedCommand<'_>,
+    tools: &[&Tool],
+) -> Option<Finding> {
     if !command.multi_platform || cache.text.contains("TARGET") {
         return None;
     }
     // Caches of what was downloaded as source are the same for every platform.
-    if tools_of(&cache.target).any(|tool| tool.is_neutral) {
+    if tools.iter().any(|tool| tool.is_neutral) {
         return None;
     }
     let text = format!(
