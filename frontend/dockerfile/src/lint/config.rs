@@ -23,18 +23,22 @@ pub(crate) struct LintConfig {
 }
 
 impl LintConfig {
-    /// Reads the value of `# check=` or of the build argument.
+    /// Reads the value of `# check=`.
     pub(crate) fn parse(text: &str) -> Result<Self, OptionError> {
+        Self::parse_as("check options", text)
+    }
+
+    /// Reads a value that is called `what` if it is wrong.
+    pub(crate) fn parse_as(what: &str, text: &str) -> Result<Self, OptionError> {
+        let what = format!("failed to parse {what}");
         let mut config = Self::default();
         let text = text.trim();
         if text.is_empty() {
             return Ok(config);
         }
         for part in text.splitn(3, ';') {
-            let wrong = |shown: &str| OptionError::Value {
-                what: "failed to parse check options".to_owned(),
-                reason: format!("invalid check option {}", quoted(shown)),
-            };
+            let because = |reason| OptionError::Value { what: what.clone(), reason };
+            let wrong = |shown: &str| because(format!("invalid check option {}", quoted(shown)));
             let (key, value) = part.split_once('=').ok_or_else(|| wrong(part))?;
             match (key.trim(), value.trim()) {
                 ("skip", "all") => config.skip_all = true,
@@ -42,7 +46,12 @@ impl LintConfig {
                 ("experimental", "all") => config.experimental_all = true,
                 ("experimental", names) => config.experimental = list(names),
                 ("error", value) => {
-                    config.is_error = parse_bool(value).ok_or_else(|| wrong(part))?;
+                    config.is_error = parse_bool(value).ok_or_else(|| {
+                        let (part, value) = (quoted(part), quoted(value));
+                        because(format!(
+                            "failed to parse check option {part}: strconv.ParseBool: parsing {value}: invalid syntax"
+                        ))
+                    })?;
                 }
                 (key, _) => return Err(wrong(key)),
             }
@@ -118,7 +127,7 @@ mod tests {
         assert_eq!(error("skip"), "failed to parse check options: invalid check option \"skip\"");
         assert_eq!(
             error("error=x"),
-            "failed to parse check options: invalid check option \"error=x\""
+            "failed to parse check options: failed to parse check option \"error=x\": strconv.ParseBool: parsing \"x\": invalid syntax"
         );
     }
 }

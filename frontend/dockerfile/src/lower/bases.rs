@@ -19,8 +19,23 @@ use crate::lint::{Linter, rules};
 use crate::options::Options;
 use crate::suggest::{Case, hint};
 
-const COMMON_IMAGES: [&str; 7] =
-    ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
+/// Images that a misspelled name may mean, as people write them.
+const COMMON_IMAGES: [&str; 14] = [
+    "alpine",
+    "alpine:latest",
+    "busybox",
+    "busybox:latest",
+    "centos",
+    "centos:latest",
+    "debian",
+    "debian:latest",
+    "golang",
+    "golang:latest",
+    "ubuntu",
+    "ubuntu:latest",
+    "fedora",
+    "fedora:latest",
+];
 
 /// What is needed to look up a base.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use crate::lint::LintConfig;
 use crate::lower::OptionError;
 
 const BUILD_ARG: &str = "build-arg:";
+const LINT_ARG: &str = "build-arg:BUILDKIT_DOCKERFILE_CHECK";
 
 /// The options of a build.
 #[derive(Debug, Clone)]
@@ -100,7 +101,7 @@ impl Options {
         let text = |key: &str| raw.get(key).map(String::as_str).unwrap_or_default();
         let platforms = values::platforms(text("platform"), native)?;
         let build_args = with_prefix(raw, BUILD_ARG);
-        let lint = raw.get("build-arg:BUILDKIT_DOCKERFILE_CHECK");
+        let lint = raw.get(LINT_ARG);
         Ok(Self {
             labels: with_prefix(raw, "label:"),
             target: text("target").to_owned(),
@@ -115,7 +116,7 @@ impl Options {
             cache_namespace: text("build-arg:BUILDKIT_CACHE_MOUNT_NS").to_owned(),
             run: RunOptions::read(raw, &build_args)?,
             cache_imports: cache_imports(raw)?,
-            lint: lint.map(|value| LintConfig::parse(value)).transpose()?,
+            lint: lint.map(|value| LintConfig::parse_as(LINT_ARG, value)).transpose()?,
             scan: ScanRequest::of(raw).map_err(|error| OptionError::Scan(error.to_string()))?,
             build_args,
             raw: raw.clone(),

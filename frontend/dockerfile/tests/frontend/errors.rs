@@ -54,6 +54,11 @@ const MISTAKES: &[(&str, &str, &[i32])] = &[
         &[1],
     ),
     (
+        "FROM alpin:latest\n",
+        "alpin:latest: failed to resolve source metadata for docker.io/library/alpin:latest: docker.io/library/alpin:latest: not found (did you mean alpine:latest?)",
+        &[1],
+    ),
+    (
         "FROM alpine AS first\nCOPY --from=later a b\nFROM alpine AS later\n",
         "cannot copy from stage \"later\", it needs to be defined before current stage \"first\"",
         &[2],

@@ -180,6 +180,11 @@ async fn findings_can_end_the_build() {
     let fake = Fake::new("# check=error=true\nFROM alpine\nCMD a\n")
         .option("build-arg:BUILDKIT_DOCKERFILE_CHECK", "skip=all");
     assert!(fake.run().await.0.is_ok());
+    let fake = Fake::new("FROM alpine\n").option("build-arg:BUILDKIT_DOCKERFILE_CHECK", "skpi=all");
+    assert_eq!(
+        fake.error().await.message(),
+        "failed to parse build-arg:BUILDKIT_DOCKERFILE_CHECK: invalid check option \"skpi\""
+    );
 }
 
 #[tokio::test]
