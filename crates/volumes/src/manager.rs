@@ -109,7 +109,8 @@ impl VolumeManager {
     ) -> Result<Leases, VolumeError> {
         let (wants, mounts) = self.plan(request);
         if !wants.is_empty() {
-            self.make_room().await?;
+            let keys: Vec<VolumeKey> = wants.iter().map(|want| want.volume.key).collect();
+            self.make_room(&keys).await?;
         }
         let mut leases = Leases::new(self.store.clone(), mounts);
         for want in wants {

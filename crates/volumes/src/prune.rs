@@ -131,8 +131,10 @@ impl VolumeManager {
     }
 
     /// Makes sure that as much of the disk is free as is to stay free: by asking the neighbour, then by
-    /// removing volumes that nobody uses, those first that were not used for longest.
-    pub(crate) async fn make_room(&self) -> Result<(), VolumeError> {
+    /// removing volumes that nobody uses, those first that were not used for longest, and those that are
+    /// `wanted` last of all: a step that begins with an empty cache is better off than one that does not
+    /// begin.
+    pub(crate) async fn make_room(&self, wanted: &[VolumeKey]) -> Result<(), VolumeError> {
         let reserve = self.store.settings.reserve;
         if reserve == Space::default() {
             return Ok(());
@@ -151,7 +153,9 @@ impl VolumeManager {
         let records = self.list().await?;
         let request =
             PruneRequest { all: false, keep: Some(Space::default()), ..Default::default() };
-        for key in prune_candidates(&records, &request, SystemTime::now()) {
+        let mut candidates = prune_candidates(&records, &request, SystemTime::now());
+        candidates.sort_by_key(|key| wanted.contains(key));
+        for key in candidates {
             match self.evict(key).await {
                 Ok(_) | Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => {}
                 Err(error) => return Err(error),

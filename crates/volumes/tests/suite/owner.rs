@@ -337,6 +337,23 @@ async fn others_give_way_before_a_volume_does() {
 }
 
 #[tokio::test]
+async fn what_a_step_asks_for_is_the_last_to_give_way_for_it() {
+    let world = World::on_memory(8 << 20).await;
+    let large = "x".repeat(2 << 20);
+    for id in ["wanted", "other"] {
+        world.fill(id, &[("a", &large)]).await;
+    }
+    let reserve = Space { bytes: 5 << 20, inodes: 0 };
+    let settings = VolumeSettings { reserve, ..Default::default() };
+    let manager = world::open(world.root.path().into(), settings).await;
+    let lease = manager.acquire(request("wanted", Sharing::Shared), &Unobserved).await.unwrap();
+    assert_eq!(mounted(&lease.mount(0).unwrap()).names(), ["a"]);
+    lease.finish(Outcome::Succeeded).await.unwrap();
+    let left = manager.list().await.unwrap();
+    assert_eq!(left.iter().map(|volume| volume.key).collect::<Vec<_>>(), [key("wanted")]);
+}
+
+#[tokio::test]
 async fn what_is_wrong_on_disk_is_named_and_left_as_it_is() {
     let world = World::new().await;
     world.fill("v", &[("a", "1")]).await;
