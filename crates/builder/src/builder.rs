@@ -2,27 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bridge::{
     BuildError, ContainerMaker, Frontend, FrontendRequest, FrontendResult, Kind, Results,
     SourceResolver, WorkerInfo,
 };
-use bytes::Bytes;
 use cache::{CacheIndex, Collector, ImmutableRef, PruneRequest, Refs, UsageRecord};
 use exporter::{ExportContext, Exporter, Exporters};
 use futures::future::try_join_all;
 use gateway::{BridgeService, Verdict};
 use llb::Definition;
 use mount::{HostPath, RootDir};
-use progress::{Event, Feed, FeedReader, ProgressSink as _};
+use progress::{Feed, FeedReader, ProgressSink as _};
 use sbom::ScanRequest;
 use session::{SessionGroup, SessionId};
 use solver::{JobId, OpError, Solver};
 use volumes::VolumeManager;
 
 use crate::attestations;
-use crate::builds::{Builds, Entry, Running};
+use crate::begun::{Begun, Done};
+use crate::builds::{Builds, Running};
 use crate::failure::Explain;
 use crate::graph::Entitlements;
 use crate::history::{History, HistoryRecord, Retention};
@@ -209,7 +209,6 @@ impl Builder {
         let (builder, internal) = (self.clone(), request.internal);
         let verdict = verdict.map(tokio::sync::Mutex::new);
         let sessions = session.into_iter().collect();
-        let ended = false;
         Ok(Begun {
             builder,
             bridge: Some(bridge),
@@ -219,7 +218,7 @@ impl Builder {
             record,
             internal,
             sessions,
-            ended,
+            ended: false,
         })
     }
 
@@ -332,6 +331,11 @@ impl Builder {
         &self.0.history
     }
 
+    /// Returns the form that logs and errors are kept in.
+    pub(crate) fn codec(&self) -> &dyn LogCodec {
+        self.0.codec.as_ref()
+    }
+
     /// Returns how many builds run.
     pub fn running(&self) -> usize {
         self.0.builds.count()
@@ -429,160 +433,4 @@ struct Wanted {
 fn export_error(error: exporter::ExportError) -> BuildError {
     // What cannot be pushed or written is told as it is; clients show the kind of the others.
     BuildError::from_error(Kind::User, error)
-}
-
-/// What a build leaves when it succeeded.
-struct Done {
-    response: BTreeMap<String, String>,
-    metadata: BTreeMap<String, Bytes>,
-    export: exporter::ExportResult,
-    statements: result::Said,
-}
-
-/// A build that has begun. Dropped without an end, it was cancelled.
-struct Begun {
-    builder: Builder,
-    /// Taken out first at the end: with it the job ends, and says so to the feed.
-    bridge: Option<Arc<JobBridge>>,
-    verdict: Option<tokio::sync::Mutex<tokio::sync::oneshot::Receiver<Verdict>>>,
-    entry: Option<Entry>,
-    feed: Feed,
-    record: HistoryRecord,
-    internal: bool,
-    sessions: Vec<SessionId>,
-    ended: bool,
-}
-
-impl Begun {
-    fn bridge(&self) -> Result<&Arc<JobBridge>, BuildError> {
-        self.bridge.as_ref().ok_or_else(BuildError::cancelled)
-    }
-
-    /// Ends the build: its job, its progress, its record.
-    async fn end(
-        mut self,
-        outcome: Result<Done, BuildError>,
-    ) -> Result<BTreeMap<String, String>, BuildError> {
-        self.ended = true;
-        let (answer, kept) = tokio::sync::oneshot::channel();
-        let ending = self.ending();
-        // A task of its own: a client that hangs up now still leaves a whole record.
-        let end = async move {
-            // Who hung up wants no answer.
-            let _ = answer.send(ending.end(outcome).await);
-        };
-        tasks::spawn("record build", end).detach();
-        kept.await.unwrap_or_else(|_| Err(BuildError::cancelled()))
-    }
-
-    /// Takes what is left to be done at the end.
-    fn ending(&mut self) -> Ending {
-        Ending {
-            builder: self.builder.clone(),
-            bridge: self.bridge.take(),
-            entry: self.entry.take(),
-            feed: self.feed.clone(),
-            record: self.record.clone(),
-            internal: self.internal,
-        }
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let ending = self.ending();
-        let end = async move {
-            // That it was cancelled is in the record.
-            let _ = ending.end(Err(BuildError::cancelled())).await;
-        };
-        tasks::spawn("record build", end).detach();
-    }
-}
-
-/// The end of a build: its job, its progress, its record.
-struct Ending {
-    builder: Builder,
-    bridge: Option<Arc<JobBridge>>,
-    entry: Option<Entry>,
-    feed: Feed,
-    record: HistoryRecord,
-    internal: bool,
-}
-
-impl Ending {
-    async fn end(
-        self,
-        outcome: Result<Done, BuildError>,
-    ) -> Result<BTreeMap<String, String>, BuildError> {
-        let Self { builder, bridge, entry, feed, mut record, internal } = self;
-        // The job first: it tells the feed what will not be completed.
-        if let Some(bridge) = bridge {
-            bridge.close().await;
-        }
-        drop(entry);
-        record.completed = Some(SystemTime::now());
-        match &outcome {
-            Ok(done) => result::describe(&mut record, done.export_parts()),
-            Err(error) => {
-                record.error = Some((error.kind() == Kind::Cancelled, error.message().to_owned()));
-            }
-        }
-        tracing::info!(job.id = record.reference, status = record.status(), "build ends");
-        if !internal {
-            let (history, codec) = (&builder.0.history, &builder.0.codec);
-            let events = feed.snapshot();
-            result::count(&mut record, &events);
-            keep(history, codec.as_ref(), &mut record, &events, outcome.as_ref().err()).await;
-            history.completed(record).await;
-            let tidy = async move { builder.collect_garbage().await };
-            tasks::spawn("collect garbage", tidy).detach();
-        }
-        outcome.map(|done| done.response)
-    }
-}
-
-impl Done {
-    fn export_parts(&self) -> result::Delivered<'_> {
-        result::Delivered {
-            response: &self.response,
-            metadata: &self.metadata,
-            export: &self.export,
-            statements: &self.statements,
-        }
-    }
-}
-
-/// Keeps what a build said, its statements, and its error, as blobs of its record.
-async fn keep(
-    history: &History,
-    codec: &dyn LogCodec,
-    record: &mut HistoryRecord,
-    events: &[Event],
-    error: Option<&BuildError>,
-) {
-    match history.keep(crate::LOG_MEDIA_TYPE, codec.encode(events)).await {
-        Ok(blob) => record.logs = Some(blob),
-        Err(error) => tracing::warn!(%error, job.id = record.reference, "the log was not kept"),
-    }
-    if let Some(error) = error {
-        match history.keep(crate::ERROR_MEDIA_TYPE, codec.encode_error(error)).await {
-            Ok(blob) => record.external_error = Some(blob),
-            Err(error) => {
-                tracing::warn!(%error, job.id = record.reference, "the error was not kept")
-            }
-        }
-    }
-    for statements in std::mem::take(&mut record.pending) {
-        let (platform, kind, bytes) = statements;
-        match history.keep("application/vnd.in-toto+json", bytes.into()).await {
-            Ok(mut blob) => {
-                blob.annotations.insert("in-toto.io/predicate-type".to_owned(), kind);
-                record.results.entry(platform).or_default().attestations.push(blob);
-            }
-            Err(error) => tracing::warn!(%error, "a statement was not kept"),
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! `OpResolver` through the solver.
 
 mod attestations;
+mod begun;
 mod builder;
 mod builds;
 mod codec;
