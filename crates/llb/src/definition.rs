@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use digests::{Digest, VertexDigest};
+use digests::VertexDigest;
 use proto::pb;
 
 use crate::{DefinitionError, Edge, Graph, OpMetadata, Range, SourceLocation, caps, wire};
@@ -30,16 +30,16 @@ impl Definition {
 
     /// Returns the checked form of a definition from the wire.
     pub fn from_wire(wire: pb::Definition) -> Result<Self, DefinitionError> {
-        let digests = wire.def.iter().map(|raw| VertexDigest::new(Digest::of(raw))).collect();
-        Self::with_digests(wire, digests)
+        let known = wire.def.iter().map(|raw| wire::Known::of(raw, &wire.metadata)).collect();
+        Self::with_known(wire, known)
     }
 
-    /// Returns the checked form of a definition, of whose operations the digests are known.
-    pub(crate) fn with_digests(
+    /// Returns the checked form of a definition, with what is known of its operations in order.
+    pub(crate) fn with_known(
         wire: pb::Definition,
-        digests: Vec<VertexDigest>,
+        known: Vec<wire::Known>,
     ) -> Result<Self, DefinitionError> {
-        let graph = if wire.def.is_empty() { None } else { Some(wire::graph(&wire, digests)?) };
+        let graph = if wire.def.is_empty() { None } else { Some(wire::graph(&wire.def, known)?) };
         Ok(Self(Arc::new(Inner { wire, graph })))
     }
 

@@ -9,10 +9,11 @@ mod file;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::{BuildOp, Edge, Op, PassthroughOp, Platform, SourceOp};
 
 /// A protobuf message being written.
-#[derive(Default)]
 struct Message(Vec<u8>);
 
 impl Message {
@@ -70,17 +71,37 @@ impl Message {
         self
     }
 
-    /// Writes a message, also an empty one.
+    /// Writes a message, also an empty one. It is written in its place, and moved by the few bytes that
+    /// its length takes beyond one.
     fn message(&mut self, field: u32, fill: impl FnOnce(&mut Self)) -> &mut Self {
-        let mut inner = Self::default();
-        fill(&mut inner);
-        self.bytes_always(field, &inner.0)
+        self.varint(u64::from(field) << 3 | 2);
+        let at = self.0.len();
+        self.0.push(0);
+        fill(self);
+        let end = self.0.len();
+        let length = end - at - 1;
+        if length < 0x80 {
+            // Most are short.
+            self.0[at] = length as u8;
+            return self;
+        }
+        // The length is written behind the message first: then it is known how long it is itself.
+        self.varint(length as u64);
+        let mut written = [0; 10];
+        let taken = self.0.len() - end;
+        written[..taken].copy_from_slice(&self.0[end..]);
+        self.0.copy_within(at + 1..end, at + taken);
+        self.0[at..at + taken].copy_from_slice(&written[..taken]);
+        self.0.truncate(end + taken - 1);
+        self
     }
 
     fn packed(&mut self, field: u32, values: impl IntoIterator<Item = i64>) -> &mut Self {
-        let mut inner = Self::default();
-        values.into_iter().for_each(|value| inner.varint(value.cast_unsigned()));
-        self.bytes(field, &inner.0)
+        let mut values = values.into_iter().peekable();
+        if values.peek().is_none() {
+            return self;
+        }
+        self.message(field, |inner| values.for_each(|value| inner.varint(value.cast_unsigned())))
     }
 
     fn map(&mut self, field: u32, values: &BTreeMap<String, String>) -> &mut Self {
@@ -96,14 +117,17 @@ impl Message {
 /// The index that stands for nothing.
 const NONE: i64 = -1;
 
+/// Room for nearly every operation; its bytes are copied out of it.
+const USUAL: usize = 1000;
+
 /// Returns the bytes of an operation.
 pub(crate) fn operation(
     op: &Op,
     inputs: &[Edge],
     platform: Option<&Platform>,
     constraints: &[String],
-) -> Vec<u8> {
-    let mut message = Message::default();
+) -> Bytes {
+    let mut message = Message(Vec::with_capacity(USUAL));
     write_inputs(&mut message, inputs);
     if let Some(platform) = platform {
         message.message(10, |message| write_platform(message, platform));
@@ -129,14 +153,14 @@ pub(crate) fn operation(
             message.message(8, |message| write_passthrough(message, passthrough))
         }
     };
-    message.0
+    Bytes::copy_from_slice(&message.0)
 }
 
 /// Returns the bytes of the operation that ends a definition.
-pub(crate) fn terminal(root: &Edge) -> Vec<u8> {
-    let mut message = Message::default();
+pub(crate) fn terminal(root: &Edge) -> Bytes {
+    let mut message = Message(Vec::with_capacity(USUAL));
     write_inputs(&mut message, std::slice::from_ref(root));
-    message.0
+    Bytes::copy_from_slice(&message.0)
 }
 
 fn index(index: Option<usize>) -> i64 {

@@ -36,7 +36,7 @@ impl Definition {
             let op = other.as_ref().unwrap_or(&vertex.op);
             let raw = encode::operation(op, &inputs, platform.as_ref(), &vertex.constraints);
             moved.insert(vertex.digest, VertexDigest::new(Digest::of(&raw)));
-            ops.push(raw.into());
+            ops.push(raw);
         }
         if moved.is_empty() {
             return Ok(self.clone());
@@ -53,7 +53,7 @@ impl Definition {
     ) -> pb::Definition {
         let mut wire = self.to_wire();
         let old_terminal = wire.def.last().map(|raw| Digest::of(raw).to_string());
-        let terminal = Bytes::from(encode::terminal(&follow(&[root], moved)[0]));
+        let terminal = encode::terminal(&follow(&[root], moved)[0]);
         let new_terminal = Digest::of(&terminal).to_string();
         ops.push(terminal);
         wire.def = ops;

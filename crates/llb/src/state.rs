@@ -30,7 +30,7 @@ pub struct State {
     /// None is the empty tree.
     output: Option<Output>,
     /// The platform that operations on this tree are for, unless they say otherwise.
-    platform: Option<Platform>,
+    platform: Option<Arc<Platform>>,
 }
 
 /// What can be said of any operation.
@@ -60,6 +60,11 @@ impl OpOptions {
     /// Returns options with nothing but a name to show.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// Returns the platform of what is made from `state`.
+    fn platform_from(&self, state: &State) -> Option<Arc<Platform>> {
+        self.platform.clone().map(Arc::new).or_else(|| state.platform.clone())
     }
 
     fn metadata(&self, caps: &BTreeSet<&'static str>) -> OpMetadata {
@@ -135,13 +140,13 @@ impl State {
 
     /// Returns the platform that operations on this tree are for; none is the default.
     pub fn platform(&self) -> Option<&Platform> {
-        self.platform.as_ref()
+        self.platform.as_deref()
     }
 
     /// Returns this tree with another platform for the operations on it.
     #[must_use]
     pub fn with_platform(mut self, platform: Platform) -> Self {
-        self.platform = Some(platform);
+        self.platform = Some(Arc::new(platform));
         self
     }
 
@@ -154,7 +159,7 @@ impl State {
         if states.len() < 2 {
             return states.pop().unwrap_or_default();
         }
-        let platform = options.platform.clone().or_else(|| states[0].platform.clone());
+        let platform = options.platform_from(&states[0]);
         let inputs = states.into_iter().filter_map(|state| state.output).collect();
         Self::output_of(Node::new(inputs, Body::Op(Op::Merge), options, ["mergeop"]), 0, platform)
     }
@@ -165,7 +170,7 @@ impl State {
         let mut inputs = vec![below.clone()];
         inputs.extend(upper.output.clone());
         let op = Op::Diff { lower: Some(0), upper: upper.output.as_ref().map(|_| 1) };
-        let platform = options.platform.clone().or_else(|| lower.platform.clone());
+        let platform = options.platform_from(lower);
         Self::output_of(Node::new(inputs, Body::Op(op), options, ["diffop"]), 0, platform)
     }
 
@@ -178,13 +183,13 @@ impl State {
         match &self.output {
             None => Ok(Definition::empty()),
             Some(output) => {
-                let (wire, digests) = marshal::marshal(output, platform);
-                Definition::with_digests(wire, digests)
+                let (wire, known) = marshal::marshal(output, platform);
+                Definition::with_known(wire, known)
             }
         }
     }
 
-    fn output_of(node: Node, index: u32, platform: Option<Platform>) -> Self {
+    fn output_of(node: Node, index: u32, platform: Option<Arc<Platform>>) -> Self {
         Self { output: Some(Output { node: Arc::new(node), index }), platform }
     }
 }

@@ -10,5 +10,5 @@ mod load;
 mod values;
 
 pub use exec::{exec_devices, exec_mount, exec_proxy, net_mode, secret_env, security_mode};
-pub(crate) use load::graph;
+pub(crate) use load::{Known, graph};
 pub use load::{metadata, operation};

@@ -141,7 +141,7 @@ impl State {
     /// Returns what a process leaves that runs in this tree.
     pub fn run(&self, run: ExecOptions, options: OpOptions) -> ExecState {
         let caps = caps(&run, &options);
-        let platform = options.platform.clone().or_else(|| self.platform.clone());
+        let platform = options.platform_from(self);
         let ExecOptions { args, mut env, cwd, user, mounts: given, secrets, ssh, .. } = run;
 
         let root =
@@ -178,7 +178,7 @@ impl State {
             devices: run.devices,
         };
         let body = Body::Op(Op::Exec(Box::new(op)));
-        let options = OpOptions { platform: platform.clone(), ..options };
+        let options = OpOptions { platform: platform.as_deref().cloned(), ..options };
         let node = std::sync::Arc::new(Node::new(inputs, body, options, caps));
         let results = trees.into_iter().zip(outputs).filter_map(|(tree, output)| match output {
             Some(index) => {

@@ -84,7 +84,7 @@ impl State {
             }
         };
         let actions = actions.0.into_iter().enumerate().map(step).collect();
-        let platform = options.platform.clone().or_else(|| self.platform.clone());
+        let platform = options.platform_from(self);
         let body = Body::Op(Op::File(FileOp { actions }));
         Self::output_of(Node::new(inputs, body, options, ["file.base"]), 0, platform)
     }
@@ -92,7 +92,11 @@ impl State {
 
 /// Makes paths absolute and removes what says nothing, but keeps what marks a directory.
 fn clean_paths(action: &mut Action) {
-    let absolute = |path: &mut String| *path = clean(&format!("/{path}"));
+    let absolute = |path: &mut String| {
+        if !is_clean(path) {
+            *path = clean(&format!("/{path}"));
+        }
+    };
     match action {
         Action::Copy(copy) => {
             absolute(&mut copy.src);
@@ -112,6 +116,12 @@ fn clean_paths(action: &mut Action) {
         // A link is made exactly where and as it is asked for.
         Action::Symlink(_) => {}
     }
+}
+
+/// Returns true for an absolute path that [`clean`] leaves as it is.
+fn is_clean(path: &str) -> bool {
+    let mut below = path.strip_prefix('/').into_iter().flat_map(|below| below.split('/'));
+    path == "/" || (path.starts_with('/') && below.all(|part| !matches!(part, "" | "." | "..")))
 }
 
 /// Returns an absolute path without `.`, `..` and doubled slashes.

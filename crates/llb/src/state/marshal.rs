@@ -1,7 +1,8 @@
 //! From states to a definition: each operation written once, its inputs before it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,20 +10,21 @@ use digests::{Digest, VertexDigest};
 use proto::pb;
 
 use super::{Body, Node, Output};
+use crate::wire::Known;
 use crate::{
     Action, ActionInput, Definition, Edge, FileOp, Op, OpMetadata, Platform, SourceLocation,
     UserRef, encode,
 };
 
-/// Returns the definition whose result is `root`, and the digests of its operations in order.
-pub(super) fn marshal(root: &Output, platform: &Platform) -> (pb::Definition, Vec<VertexDigest>) {
+/// Returns the definition whose result is `root`, and what is known of its operations in order.
+pub(super) fn marshal(root: &Output, platform: &Platform) -> (pb::Definition, Vec<Known>) {
     let mut marshaller = Marshaller {
         platform,
         done: HashMap::new(),
-        written: HashSet::new(),
+        written: HashMap::new(),
         ops: Vec::new(),
-        digests: Vec::new(),
-        metadata: BTreeMap::new(),
+        known: Vec::new(),
+        locations: Vec::new(),
         source: pb::Source::default(),
     };
     // The walk is a loop over a stack of its own: graphs can be deeper than a thread's stack.
@@ -46,11 +48,14 @@ struct Marshaller<'a> {
     platform: &'a Platform,
     /// What became of each node. The nodes live as long as the root does.
     done: HashMap<*const Node, VertexDigest>,
-    written: HashSet<VertexDigest>,
+    /// Where an operation is in `ops`.
+    written: HashMap<VertexDigest, usize>,
     ops: Vec<Bytes>,
-    /// The digests of `ops`.
-    digests: Vec<VertexDigest>,
-    metadata: BTreeMap<VertexDigest, OpMetadata>,
+    /// What is known of each of `ops`.
+    known: Vec<Known>,
+    /// Where each of `ops` comes from.
+    locations: Vec<Vec<pb::Location>>,
+    /// The files that they come from.
     source: pb::Source,
 }
 
@@ -70,9 +75,9 @@ impl Marshaller<'_> {
         let platform = op.carries_platform().then_some(platform);
         let raw = encode::operation(&op, &inputs, platform, &node.options.constraints);
         let digest = VertexDigest::new(Digest::of(&raw));
-        self.add(digest, raw.into(), node.options.metadata(&node.caps));
+        let at = self.add(digest, raw, node.options.metadata(&node.caps));
         for location in &node.options.sources {
-            self.locate(digest, location);
+            self.locate(at, location);
         }
         digest
     }
@@ -86,9 +91,9 @@ impl Marshaller<'_> {
         };
         for raw in ops {
             let digest = VertexDigest::new(Digest::of(raw));
-            self.add(digest, raw.clone(), definition.metadata(&digest));
+            let at = self.add(digest, raw.clone(), definition.metadata(&digest));
             for location in definition.source_of(&digest) {
-                self.locate(digest, &location);
+                self.locate(at, &location);
             }
         }
         root.vertex
@@ -100,15 +105,25 @@ impl Marshaller<'_> {
         Edge { vertex, output: output.index }
     }
 
-    fn add(&mut self, digest: VertexDigest, raw: Bytes, metadata: OpMetadata) {
-        if self.written.insert(digest) {
-            self.ops.push(raw);
-            self.digests.push(digest);
+    /// Returns where the operation is in `ops`.
+    fn add(&mut self, digest: VertexDigest, raw: Bytes, metadata: OpMetadata) -> usize {
+        match self.written.entry(digest) {
+            Entry::Occupied(at) => {
+                let at = *at.get();
+                unite(&mut self.known[at].metadata, metadata);
+                at
+            }
+            Entry::Vacant(entry) => {
+                let at = *entry.insert(self.ops.len());
+                self.ops.push(raw);
+                self.known.push(Known { digest, metadata });
+                self.locations.push(Vec::new());
+                at
+            }
         }
-        unite(self.metadata.entry(digest).or_default(), metadata);
     }
 
-    fn locate(&mut self, digest: VertexDigest, location: &SourceLocation) {
+    fn locate(&mut self, op: usize, location: &SourceLocation) {
         let known = self.source.infos.iter().position(|info| {
             info.filename == location.filename
                 && info.language == location.language
@@ -127,34 +142,43 @@ impl Marshaller<'_> {
             source_index: i32::try_from(at).unwrap_or(i32::MAX),
             ranges: location.ranges.iter().copied().map(Into::into).collect(),
         };
-        let locations = self.source.locations.entry(digest.to_string()).or_default();
-        if !locations.locations.contains(&located) {
-            locations.locations.push(located);
+        let locations = &mut self.locations[op];
+        if !locations.contains(&located) {
+            locations.push(located);
         }
     }
 
-    fn finish(mut self, root: Edge) -> (pb::Definition, Vec<VertexDigest>) {
-        let raw = Bytes::from(encode::terminal(&root));
+    fn finish(mut self, root: Edge) -> (pb::Definition, Vec<Known>) {
         let mut caps = vec!["constraints".to_owned(), "platform".to_owned()];
         let mut used = |used: fn(&OpMetadata) -> bool, cap: &str| {
-            if self.metadata.values().any(used) {
+            if self.known.iter().any(|known| used(&known.metadata)) {
                 caps.push(cap.to_owned());
             }
         };
         used(|metadata| !metadata.description.is_empty(), "meta.description");
         used(|metadata| metadata.export_cache.is_some(), "meta.exportcache");
         used(|metadata| metadata.ignore_cache, "meta.ignorecache");
+        let raw = encode::terminal(&root);
         let digest = VertexDigest::new(Digest::of(&raw));
-        self.metadata.insert(digest, OpMetadata { caps, ..OpMetadata::default() });
         self.ops.push(raw);
-        self.digests.push(digest);
-        let metadata = self
-            .metadata
-            .into_iter()
-            .map(|(digest, metadata)| (digest.to_string(), metadata.into()))
-            .collect();
+        self.known.push(Known { digest, metadata: OpMetadata { caps, ..OpMetadata::default() } });
+        self.locations.push(Vec::new());
+        // In the order of their names, of which maps are made at once.
+        let mut order: Vec<usize> = (0..self.known.len()).collect();
+        order.sort_unstable_by_key(|at| self.known[*at].digest);
+        let mut metadata = Vec::with_capacity(order.len());
+        for at in order {
+            let Known { digest, metadata: said } = &self.known[at];
+            let name = digest.to_string();
+            let locations = std::mem::take(&mut self.locations[at]);
+            if !locations.is_empty() {
+                self.source.locations.insert(name.clone(), pb::Locations { locations });
+            }
+            metadata.push((name, said.clone().into()));
+        }
+        let metadata = metadata.into_iter().collect();
         let wire = pb::Definition { def: self.ops, metadata, source: Some(self.source) };
-        (wire, self.digests)
+        (wire, self.known)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Trees that come from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use digests::Digest;
 
@@ -141,7 +142,7 @@ impl Attributes {
 
     pub(super) fn state(self, identifier: String, options: OpOptions) -> State {
         let source = SourceOp { identifier, attributes: self.values };
-        let platform = options.platform.clone();
+        let platform = options.platform.clone().map(Arc::new);
         let node = Node::new(Vec::new(), Body::Op(Op::Source(source)), options, self.caps);
         State::output_of(node, 0, platform)
     }

@@ -1,10 +1,11 @@
 //! From the operations of a definition to a graph: parsing, sorting, naming.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use digests::VertexDigest;
+use digests::{Digest, VertexDigest};
 use prost::Message as _;
 use proto::pb;
 
@@ -15,82 +16,115 @@ use crate::{
     BuildOp, DefinitionError, Edge, Graph, Op, OpMetadata, PassthroughOp, Platform, Vertex,
 };
 
+/// What is known of an operation without having looked at its bytes.
+pub(crate) struct Known {
+    pub(crate) digest: VertexDigest,
+    pub(crate) metadata: OpMetadata,
+}
+
+impl Known {
+    /// Returns what is known of the operation `raw` of a definition with this `metadata`.
+    pub(crate) fn of(raw: &Bytes, metadata: &BTreeMap<String, pb::OpMetadata>) -> Self {
+        let digest = VertexDigest::new(Digest::of(raw));
+        let metadata = metadata.get(&digest.to_string()).map(self::metadata).unwrap_or_default();
+        Self { digest, metadata }
+    }
+}
+
 /// An operation of which only the envelope has been looked at.
 struct Parsed {
+    known: Known,
     op: pb::Op,
     inputs: Vec<Edge>,
     raw: Bytes,
 }
 
-/// Returns the graph of a definition that is not empty; `digests` are those of its operations.
-pub(crate) fn graph(
-    definition: &pb::Definition,
-    digests: Vec<VertexDigest>,
-) -> Result<Graph, DefinitionError> {
-    let mut ops = HashMap::with_capacity(definition.def.len());
-    let mut last = None;
-    for (index, (raw, digest)) in definition.def.iter().zip(digests).enumerate() {
-        let op = pb::Op::decode(raw.clone())
-            .map_err(|error| DefinitionError::MalformedOp { index, source: Box::new(error) })?;
-        let inputs = edges(&op).map_err(|source| match source {
-            EdgeError::Digest(text) => DefinitionError::MissingInput(text),
-            EdgeError::Output(source) => DefinitionError::Op { digest, source },
-        })?;
-        ops.insert(digest, Parsed { op, inputs, raw: raw.clone() });
-        last = Some(digest);
-    }
-    let terminal = last.and_then(|digest| ops.remove(&digest));
-    let Some(terminal) = terminal.filter(|_| !ops.is_empty()) else {
-        return Err(DefinitionError::TooShort(definition.def.len()));
-    };
-    let root = terminal.inputs.first().copied();
-    let root = root.ok_or(DefinitionError::NoResult)?;
+/// Operations, each once.
+struct Ops {
+    /// None for those that were taken.
+    parsed: Vec<Option<Parsed>>,
+    /// Where each of them is.
+    places: HashMap<VertexDigest, usize>,
+}
 
-    let mut vertices: Vec<Arc<Vertex>> = Vec::with_capacity(ops.len());
-    let mut names: HashMap<VertexDigest, usize> = HashMap::with_capacity(ops.len());
-    for digest in sorted(&ops, root.vertex)? {
-        // The digests come from the keys of `ops`, each once.
-        let Some(parsed) = ops.remove(&digest) else { continue };
-        let metadata =
-            definition.metadata.get(&digest.to_string()).map(metadata).unwrap_or_default();
-        let known = |edge: &Edge| names.get(&edge.vertex).map(|at| vertices[*at].name.as_str());
-        let vertex = vertex(digest, parsed, metadata, known)?;
-        names.insert(digest, vertices.len());
+/// Returns the graph of a definition that is not empty; `known` is what is known of its operations.
+pub(crate) fn graph(def: &[Bytes], known: Vec<Known>) -> Result<Graph, DefinitionError> {
+    let last = known.last().map(|known| known.digest);
+    let mut ops = parse(def, known)?;
+    let place = last.and_then(|digest| ops.places.remove(&digest));
+    let terminal = place.and_then(|place| ops.parsed[place].take());
+    let Some(terminal) = terminal.filter(|_| !ops.places.is_empty()) else {
+        return Err(DefinitionError::TooShort(def.len()));
+    };
+    let root = terminal.inputs.first().copied().ok_or(DefinitionError::NoResult)?;
+
+    let mut vertices: Vec<Arc<Vertex>> = Vec::with_capacity(ops.parsed.len());
+    // Which vertex an operation became.
+    let mut became = vec![usize::MAX; ops.parsed.len()];
+    for place in sorted(&ops, root.vertex)? {
+        // Each place comes once.
+        let Some(parsed) = ops.parsed[place].take() else { continue };
+        let name_of = |edge: &Edge| {
+            let vertex = vertices.get(became[*ops.places.get(&edge.vertex)?])?;
+            Some(vertex.name.as_str())
+        };
+        let vertex = vertex(parsed, name_of)?;
+        became[place] = vertices.len();
         vertices.push(Arc::new(vertex));
     }
     Ok(Graph::new(vertices, root))
 }
 
-/// Returns what `root` needs, each digest after those of its inputs.
-fn sorted(
-    ops: &HashMap<VertexDigest, Parsed>,
-    root: VertexDigest,
-) -> Result<Vec<VertexDigest>, DefinitionError> {
+fn parse(def: &[Bytes], known: Vec<Known>) -> Result<Ops, DefinitionError> {
+    let mut ops =
+        Ops { parsed: Vec::with_capacity(def.len()), places: HashMap::with_capacity(def.len()) };
+    for (index, (raw, known)) in def.iter().zip(known).enumerate() {
+        let op = pb::Op::decode(raw.clone())
+            .map_err(|error| DefinitionError::MalformedOp { index, source: Box::new(error) })?;
+        let inputs = edges(&op).map_err(|source| match source {
+            EdgeError::Digest(text) => DefinitionError::MissingInput(text),
+            EdgeError::Output(source) => DefinitionError::Op { digest: known.digest, source },
+        })?;
+        if let Entry::Vacant(entry) = ops.places.entry(known.digest) {
+            entry.insert(ops.parsed.len());
+            ops.parsed.push(Some(Parsed { known, op, inputs, raw: raw.clone() }));
+        }
+    }
+    Ok(ops)
+}
+
+/// Returns where the operations are that `root` needs, each after its inputs.
+fn sorted(ops: &Ops, root: VertexDigest) -> Result<Vec<usize>, DefinitionError> {
     enum Step {
         Enter(VertexDigest),
-        Leave(VertexDigest),
+        Leave(usize),
     }
-    let mut left: BTreeMap<VertexDigest, bool> = BTreeMap::new();
-    let mut order = Vec::new();
+    #[derive(Clone, Copy)]
+    enum Mark {
+        New,
+        Entered,
+        Left,
+    }
+    let mut marks = vec![Mark::New; ops.parsed.len()];
+    let mut order = Vec::with_capacity(ops.parsed.len());
     let mut steps = vec![Step::Enter(root)];
     while let Some(step) = steps.pop() {
         match step {
-            Step::Leave(digest) => {
-                left.insert(digest, true);
-                order.push(digest);
+            Step::Leave(place) => {
+                marks[place] = Mark::Left;
+                order.push(place);
             }
             Step::Enter(digest) => {
-                match left.get(&digest) {
-                    Some(true) => continue,
-                    Some(false) => return Err(DefinitionError::Loop(digest)),
-                    None => {}
+                let missing = || DefinitionError::MissingInput(digest.to_string());
+                let place = *ops.places.get(&digest).ok_or_else(missing)?;
+                match marks[place] {
+                    Mark::Left => continue,
+                    Mark::Entered => return Err(DefinitionError::Loop(digest)),
+                    Mark::New => marks[place] = Mark::Entered,
                 }
-                let parsed = ops
-                    .get(&digest)
-                    .ok_or_else(|| DefinitionError::MissingInput(digest.to_string()))?;
-                left.insert(digest, false);
-                steps.push(Step::Leave(digest));
-                steps.extend(parsed.inputs.iter().rev().map(|edge| Step::Enter(edge.vertex)));
+                steps.push(Step::Leave(place));
+                let inputs = ops.parsed[place].iter().flat_map(|parsed| parsed.inputs.iter().rev());
+                steps.extend(inputs.map(|edge| Step::Enter(edge.vertex)));
             }
         }
     }
@@ -116,12 +150,10 @@ fn edges(op: &pb::Op) -> Result<Vec<Edge>, EdgeError> {
 }
 
 fn vertex<'a>(
-    digest: VertexDigest,
     parsed: Parsed,
-    metadata: OpMetadata,
     name_of: impl Fn(&Edge) -> Option<&'a str>,
 ) -> Result<Vertex, DefinitionError> {
-    let Parsed { mut op, inputs, raw } = parsed;
+    let Parsed { known: Known { digest, metadata }, mut op, inputs, raw } = parsed;
     let platform = op.platform.take().map(|platform| Platform::from(platform).normalized());
     let constraints = op.constraints.take().map(|filters| filters.filter).unwrap_or_default();
     let op = operation(op).map_err(|source| DefinitionError::Op { digest, source })?;
