@@ -2,6 +2,9 @@
 
 /// Returns the shortest path that means the same: no `.`, no `..` but leading ones, no doubled slash.
 pub(crate) fn clean(path: &str) -> String {
+    if is_clean(path) {
+        return path.to_owned();
+    }
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -19,12 +22,22 @@ pub(crate) fn clean(path: &str) -> String {
     }
 }
 
+/// Returns true for most paths as they are written: nothing is to be cleaned.
+fn is_clean(path: &str) -> bool {
+    let below = path.strip_prefix('/').unwrap_or(path);
+    path == "/" || below.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 /// Returns `path` as seen from `parent`, cleaned.
 pub(crate) fn join(parent: &str, path: &str) -> String {
     match (parent, path) {
         ("", path) => clean(path),
         (parent, "") => clean(parent),
-        (parent, path) => clean(&format!("{parent}/{path}")),
+        (parent, path) => {
+            let (above, below) = (parent.trim_end_matches('/'), path.trim_start_matches('/'));
+            let joined = format!("{above}/{below}");
+            if is_clean(&joined) { joined } else { clean(&joined) }
+        }
     }
 }
 

@@ -67,7 +67,9 @@ impl NamedContext {
 impl NamedContexts<'_> {
     /// Returns the context of this name for a platform; none if there is none.
     pub(crate) fn find(&self, name: &str, platform: Option<&Platform>) -> Option<NamedContext> {
-        if name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
+        let is_reserved =
+            ["scratch", "context"].iter().any(|known| name.eq_ignore_ascii_case(known));
+        if is_reserved || !self.options.name_contexts() {
             return None;
         }
         let familiar = Reference::parse(name).ok()?.familiar();

@@ -44,11 +44,10 @@ impl Environment {
     }
 
     /// Sets a variable; one that exists keeps its place.
-    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let (name, value) = (name.into(), value.into());
-        match self.0.iter_mut().find(|(key, _)| *key == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+    pub fn set(&mut self, name: impl AsRef<str> + Into<String>, value: impl Into<String>) {
+        match self.0.iter_mut().find(|(key, _)| key == name.as_ref()) {
+            Some((_, old)) => *old = value.into(),
+            None => self.0.push((name.into(), value.into())),
         }
     }
 

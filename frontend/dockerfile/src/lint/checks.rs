@@ -99,19 +99,19 @@ pub(crate) fn keyword_case(stages: &[Stage], lint: &mut Linter) {
             own.chain(stage.instructions.iter().map(|i| (i.keyword.as_str(), i.lines)))
         })
     };
-    let lower = keywords().filter(|(word, _)| *word == word.to_lowercase()).count();
-    let upper = keywords().filter(|(word, _)| *word == word.to_uppercase()).count();
+    let is_lower = |word: &str| word.chars().all(|c| c.to_lowercase().eq([c]));
+    let is_upper = |word: &str| word.chars().all(|c| c.to_uppercase().eq([c]));
+    let lower = keywords().filter(|(word, _)| is_lower(word)).count();
+    let upper = keywords().filter(|(word, _)| is_upper(word)).count();
     for (word, lines) in keywords() {
-        let (right, name) = if lower > upper {
-            (word.to_lowercase(), "lowercase")
-        } else {
-            (word.to_uppercase(), "uppercase")
-        };
-        if word != right {
-            let text =
-                format!("Command '{word}' should match the case of the command majority ({name})");
-            lint.report(&rules::CONSISTENT_INSTRUCTION_CASING, lines, &[], text);
+        let fits = if lower > upper { is_lower(word) } else { is_upper(word) };
+        if fits {
+            continue;
         }
+        let name = if lower > upper { "lowercase" } else { "uppercase" };
+        let text =
+            format!("Command '{word}' should match the case of the command majority ({name})");
+        lint.report(&rules::CONSISTENT_INSTRUCTION_CASING, lines, &[], text);
     }
 }
 

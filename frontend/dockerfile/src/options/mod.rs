@@ -128,6 +128,12 @@ impl Options {
         self.raw.get(key).map(String::as_str)
     }
 
+    /// Returns whether any context was given by name.
+    pub(crate) fn name_contexts(&self) -> bool {
+        let mut from = self.raw.range("context:".to_owned()..);
+        from.next().is_some_and(|(key, _)| key.starts_with("context:"))
+    }
+
     /// Returns the session that has a client's directory, if it is another than the build's.
     pub(crate) fn session_of(&self, local: &str) -> Option<&str> {
         self.get(&format!("local-sessionid:{local}"))

@@ -1,5 +1,8 @@
 //! `RUN`.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use llb::{Device, ExecOptions, NetMode, RunMount, SecurityMode};
 
@@ -10,7 +13,7 @@ use super::super::{LowerError, RunError};
 use super::Stage;
 use super::mounts::FoundMounts;
 use crate::error::Problem;
-use crate::expand::{Environment, Variables};
+use crate::expand::Variables;
 use crate::instruction::{Instruction, Network, Run, Security};
 use crate::lint::caches::{self, CachedCommand};
 use crate::syntax::parse_heredoc;
@@ -156,30 +159,37 @@ impl Stage<'_> {
 
     /// Returns the name shown. The values of secrets are not known here; that there is one is told.
     fn run_name(&mut self, instruction: &Instruction, suffix: &str, found: &FoundMounts) -> String {
-        let mut variables = self.inherited.env.clone();
+        let mut variables = Cow::Borrowed(&self.inherited.env);
         for name in &found.secret_variables {
-            variables.set(name, "****");
+            variables.to_mut().set(name, "****");
         }
         let lexer = self.shared.lexer.raw_quotes().keep_unset();
-        let text = shown(&format!("{}{suffix}", instruction.code), &lexer, &variables);
+        let text = match suffix {
+            "" => shown(&instruction.code, &lexer, &*variables),
+            suffix => shown(&format!("{}{suffix}", instruction.code), &lexer, &*variables),
+        };
         self.name.next(&text, &self.inherited.env, self.onbuild)
     }
 
     /// Returns the command with the build arguments it saw: `|1 A=b /bin/sh -c make`.
     fn run_history(&self, words: &[String]) -> String {
-        let mut arguments = Environment::new();
+        let mut arguments: Vec<(&str, &str)> = Vec::new();
         for argument in &self.inherited.arguments {
+            let name = argument.name.as_str();
             let default = argument.default.as_deref().unwrap_or_default();
-            let value = self.inherited.env.value(&argument.name).unwrap_or(default);
-            arguments.set(&argument.name, value);
+            let value = self.inherited.env.value(name).unwrap_or(default);
+            match arguments.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, old)) => *old = value,
+                None => arguments.push((name, value)),
+            }
         }
-        let entries = arguments.entries();
-        let mut parts = Vec::new();
-        if !entries.is_empty() {
-            parts.push(format!("|{}", entries.len()));
-            parts.extend(entries);
+        let mut history = String::new();
+        if !arguments.is_empty() {
+            let _ = write!(history, "|{} ", arguments.len());
         }
-        parts.extend(words.iter().cloned());
-        parts.join(" ")
+        for (name, value) in arguments {
+            let _ = write!(history, "{name}={value} ");
+        }
+        history + &words.join(" ")
     }
 }
