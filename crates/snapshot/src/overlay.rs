@@ -168,10 +168,10 @@ fn once(stack: &[LayerKey]) -> Vec<LayerKey> {
 /// Returns the directories of a stack, topmost first; blocking. Those that change nothing where they
 /// stand are left out: each costs the kernel as much as any other.
 fn lower(store: &Store, stack: &[LayerKey]) -> Result<Vec<HostPath>, SnapshotError> {
-    let mut directories = store.stack(stack)?;
+    let directories = store.stack(stack)?;
     let below = std::iter::once(None).chain(stack.iter().map(Some));
     let mut lower = Vec::with_capacity(directories.len());
-    for ((layer, below), directory) in stack.iter().zip(below).zip(directories.drain(..)) {
+    for ((layer, below), directory) in stack.iter().zip(below).zip(directories) {
         let idle_over = store.record(layer)?.idle_over;
         if idle_over.is_none() || idle_over.as_ref() != below {
             lower.push(directory);

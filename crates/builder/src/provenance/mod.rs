@@ -54,6 +54,8 @@ pub(crate) struct Facts<'a> {
 
 /// What is found out for a statement.
 struct Findings {
+    /// The operations of the result and of what was read beside it.
+    vertices: Vec<Arc<llb::Vertex>>,
     materials: Materials,
     /// The graph, unless the short form is wanted.
     document: Option<GraphDocument>,
@@ -71,7 +73,7 @@ pub(crate) fn statement(options: &ProvenanceOptions, facts: &Facts<'_>) -> State
         materials.are_complete() && !vertices.iter().any(|vertex| reaches_out(&vertex.op));
     let document = facts.definition.filter(|_| options.max).map(Definition::document);
     let made = document.as_ref().zip(facts.made).map(|(document, made)| made.by(document));
-    let found = Findings { materials, document, is_hermetic };
+    let found = Findings { vertices, materials, document, is_hermetic };
     let predicate =
         if options.v02 { v02(options, facts, found) } else { v1(options, facts, found) };
     Statement {
@@ -109,7 +111,7 @@ fn late(predicate: Value, is_v02: bool, made: StepLayers) -> Predicate {
 }
 
 fn v1(options: &ProvenanceOptions, facts: &Facts<'_>, found: Findings) -> Value {
-    let Findings { materials, document, is_hermetic } = found;
+    let Findings { vertices, materials, document, is_hermetic } = found;
     let (config, metadata) = graph(facts, document);
     let mut internal = json!({ "builderPlatform": facts.platform });
     if let Some(config) = config {
@@ -120,7 +122,7 @@ fn v1(options: &ProvenanceOptions, facts: &Facts<'_>, found: Findings) -> Value 
             "buildType": BUILD_TYPE_V1,
             "externalParameters": {
                 "configSource": config_source(facts, "path", &materials),
-                "request": request(options, facts, &materials),
+                "request": request(options, facts, &materials, &vertices),
             },
             "internalParameters": internal,
             "resolvedDependencies": materials.list(),
@@ -146,7 +148,7 @@ fn v1(options: &ProvenanceOptions, facts: &Facts<'_>, found: Findings) -> Value 
 }
 
 fn v02(options: &ProvenanceOptions, facts: &Facts<'_>, found: Findings) -> Value {
-    let Findings { materials, document, is_hermetic } = found;
+    let Findings { vertices, materials, document, is_hermetic } = found;
     let (config, metadata) = graph(facts, document);
     let mut predicate = json!({
         "builder": { "id": options.builder_id },
@@ -154,7 +156,7 @@ fn v02(options: &ProvenanceOptions, facts: &Facts<'_>, found: Findings) -> Value
         "materials": materials.list(),
         "invocation": {
             "configSource": config_source(facts, "entryPoint", &materials),
-            "parameters": request(options, facts, &materials),
+            "parameters": request(options, facts, &materials, &vertices),
             "environment": { "platform": facts.platform },
         },
         "metadata": {
@@ -225,7 +227,12 @@ const OF_THE_HOST: [&str; 4] = ["cgroup-parent", "image-resolve-mode", "platform
 
 /// Returns what the build was asked to do. The short form leaves out arguments, which may be secret, and the
 /// names of secrets.
-fn request(options: &ProvenanceOptions, facts: &Facts<'_>, materials: &Materials) -> Value {
+fn request(
+    options: &ProvenanceOptions,
+    facts: &Facts<'_>,
+    materials: &Materials,
+    vertices: &[Arc<llb::Vertex>],
+) -> Value {
     let mut args = Map::new();
     let quiet = |key: &str| {
         key.starts_with("attest:")
@@ -249,7 +256,7 @@ fn request(options: &ProvenanceOptions, facts: &Facts<'_>, materials: &Materials
         request["args"] = Value::Object(args);
     }
     if options.max {
-        let (secrets, agents) = secrets(facts);
+        let (secrets, agents) = secrets(vertices);
         for (name, found) in [("secrets", secrets), ("ssh", agents)] {
             if !found.is_empty() {
                 request[name] = Value::Array(found);
@@ -278,13 +285,13 @@ fn vertices(facts: &Facts<'_>) -> Vec<Arc<llb::Vertex>> {
 }
 
 /// Returns the secrets and the agents that steps were given, by id. One that any step requires is not optional.
-fn secrets(facts: &Facts<'_>) -> (Vec<Value>, Vec<Value>) {
+fn secrets(vertices: &[Arc<llb::Vertex>]) -> (Vec<Value>, Vec<Value>) {
     let (mut secrets, mut agents) = (BTreeMap::new(), BTreeMap::new());
     let mut note = |is_secret: bool, id: &str, optional: bool| {
         let found = if is_secret { &mut secrets } else { &mut agents };
         *found.entry(id.to_owned()).or_insert(true) &= optional;
     };
-    for vertex in vertices(facts) {
+    for vertex in vertices {
         if let Op::Source(source) = &vertex.op {
             // Whoever fetches from a repository may have to prove who asks.
             let named = |key| source.attribute(key).filter(|id| !id.is_empty());
