@@ -42,7 +42,10 @@ fn steps(definition: &pb::Definition) -> (Vec<Value>, BTreeMap<String, String>) 
     let mut ops = BTreeMap::new();
     let mut last = String::new();
     for bytes in &definition.def {
-        let Ok(op) = pb::Op::decode(bytes.clone()) else { continue };
+        let Ok(mut op) = pb::Op::decode(bytes.clone()) else { continue };
+        if let Some(pb::op::Op::Source(source)) = &mut op.op {
+            source.attrs.retain(|name, _| !PASSING.contains(&name.as_str()));
+        }
         last = Digest::of(bytes).to_string();
         ops.insert(last.clone(), op);
     }
@@ -101,7 +104,7 @@ fn source(source: &pb::Source, names: &BTreeMap<String, String>) -> Value {
     fields([("locations", Value::Object(locations)), ("infos", json!(infos))])
 }
 
-fn places(locations: &pb::Locations) -> Value {
+pub(crate) fn places(locations: &pb::Locations) -> Value {
     let position = |position: &Option<pb::Position>| {
         optional(position, |at| {
             fields([("line", json!(at.line)), ("character", json!(at.character))])
@@ -123,10 +126,8 @@ pub(crate) fn operation(op: &pb::Op) -> Value {
         None => Vec::new(),
         Some(pb::op::Op::Exec(exec)) => vec![("exec", self::exec(exec))],
         Some(pb::op::Op::Source(source)) => {
-            let mut attributes = source.attrs.clone();
-            attributes.retain(|name, _| !PASSING.contains(&name.as_str()));
             let identifier = json!(source.identifier);
-            vec![("source", fields([("identifier", identifier), ("attrs", map(&attributes))]))]
+            vec![("source", fields([("identifier", identifier), ("attrs", map(&source.attrs))]))]
         }
         Some(pb::op::Op::File(file)) => {
             let actions: Vec<_> = file.actions.iter().map(action).collect();
@@ -356,7 +357,7 @@ fn owner(owner: &pb::ChownOpt) -> Value {
 }
 
 /// Returns an object of the fields that say something.
-fn fields<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(crate) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Value {
     let said = fields.into_iter().filter(|(_, value)| !is_empty(value));
     Value::Object(said.map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -36,7 +36,7 @@ pub use file::{
 };
 pub use graph::{Edge, Graph, Vertex};
 pub use location::{Position, Range, SourceLocation};
-pub use message_json::operation_json;
+pub use message_json::{GraphMessages, operation_json};
 pub use metadata::{LinuxResources, OpMetadata, ProgressGroup};
 pub use op::{BuildOp, Op, PassthroughOp, SourceOp};
 pub use platform::Platform;
