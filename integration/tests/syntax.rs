@@ -3,8 +3,9 @@
 
 use std::fs;
 
+use anyhow::Context as _;
 use integration::{Build, Image, Program, Project, World, push_frontend};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The same time for everything that is built, so that equal builds make equal images.
@@ -175,6 +176,26 @@ fn our_image_fails_and_warns_as_the_daemon_does() -> anyhow::Result<()> {
     assert!(text.contains('A'), "{text}");
     let text = both.call("FROM {busybox} AS one\nFROM one AS two\n", "--call=targets")?;
     assert!(text.contains("two (default)"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn both_tell_the_graph_in_place_of_building_it() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let frontend = our_frontend(&world)?;
+    let both = Both { world: &world, frontend: &frontend };
+    let mut graphs = Vec::new();
+    for project in both.projects("FROM {busybox}\nRUN --network=none exit 1\n")? {
+        let words = ["build", "--call=convertllb,format=json", "--progress=quiet"];
+        let told = world.client.command(words).arg(project.root()).succeed()?;
+        let told: Value = serde_json::from_str(&told)?;
+        graphs.push(told["def"].clone());
+    }
+    let ops: Vec<_> = graphs[0].as_object().context("operations")?.values().collect();
+    let run = ops.iter().find_map(|op| op.get("exec")).context("the step")?;
+    assert_eq!(run["meta"]["args"], json!(["/bin/sh", "-c", "exit 1"]));
+    assert_eq!((run["network"].as_str(), ops.len()), (Some("NONE"), 3));
+    assert_eq!(graphs[0], graphs[1]);
     Ok(())
 }
 

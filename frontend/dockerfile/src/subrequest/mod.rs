@@ -1,6 +1,7 @@
 //! Questions about a Dockerfile in place of a build (protocol page `gateway.md` §7).
 
 mod describe;
+mod graph;
 mod lint;
 mod location;
 mod outline;
@@ -25,6 +26,10 @@ pub(crate) async fn answer(build: &Build<'_>, id: &str) -> Result<FrontendResult
         "frontend.outline" => outline::answer(build).await,
         "frontend.targets" => targets::answer(build),
         "frontend.lint" => lint::answer(build).await,
+        "frontend.convertllb" => {
+            let answer = graph::answer(build).await;
+            return answer.map_err(|problem| build.build_error(problem));
+        }
         other => {
             let text = format!("unsupported request {other}");
             let detail = Detail::Subrequest(other.to_owned());
@@ -44,9 +49,7 @@ struct Answer {
 
 impl Answer {
     fn new(value: &impl Serialize, text: String) -> Result<Self, Problem> {
-        let json = serde_json::to_vec_pretty(value)
-            .map_err(|error| BuildError::from_error(Kind::Internal, error))?;
-        Ok(Self { json: json.into(), text, status: None })
+        Ok(Self { json: json(value)?, text, status: None })
     }
 
     fn into_result(self) -> FrontendResult {
@@ -60,4 +63,9 @@ impl Answer {
         }
         FrontendResult { metadata, ..FrontendResult::default() }
     }
+}
+
+fn json(value: &impl Serialize) -> Result<Bytes, BuildError> {
+    let json = serde_json::to_vec_pretty(value);
+    json.map(Bytes::from).map_err(|error| BuildError::from_error(Kind::Internal, error))
 }

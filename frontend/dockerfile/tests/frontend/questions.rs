@@ -100,3 +100,35 @@ async fn a_check_tells_findings_and_mistakes() {
     let clean = Fake::new("FROM alpine\n").option("requestid", "frontend.lint").build().await;
     assert_eq!(clean.metadata["result.statuscode"], "0");
 }
+
+#[tokio::test]
+async fn a_graph_is_told_in_place_of_being_built() {
+    let dockerfile = "FROM scratch AS first\nCOPY a /\nFROM alpine\nRUN x\n";
+    let fake = || Fake::new(dockerfile).option("requestid", "frontend.convertllb");
+    let (result, said) = fake().run().await;
+    let result = result.unwrap();
+    assert!(matches!(result.results, bridge::Results::None));
+    let keys: Vec<_> = result.metadata.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["result.json", "version"]);
+    assert_eq!(result.metadata["version"], "0.1.0");
+    assert!(!said.calls.iter().any(|call| call.contains("RUN")), "{:?}", said.calls);
+    let json: Value = serde_json::from_slice(&result.metadata["result.json"]).unwrap();
+    // The image, the step, and what names the result.
+    let def = json["def"].as_object().unwrap();
+    assert_eq!(def.len(), 3);
+    let (digest, step) = def.iter().find(|(_, op)| op.get("exec").is_some()).unwrap();
+    assert_eq!(step["exec"]["meta"]["args"], json!(["/bin/sh", "-c", "x"]));
+    let said = &json["metadata"][digest];
+    assert_eq!(said["description"]["llb.customname"], json!("[stage-1 2/2] RUN x"));
+    let place = &json["source"]["locations"][digest]["locations"][0]["ranges"][0]["start"];
+    assert_eq!(place, &json!({"line": 4}));
+    assert_eq!(json["source"]["infos"][0]["filename"], json!("Dockerfile"));
+
+    let first = fake().option("target", "first").build().await;
+    let json: Value = serde_json::from_slice(&first.metadata["result.json"]).unwrap();
+    assert!(json["def"].to_string().contains(r#""src":"/a""#), "{json}");
+
+    let wrong = Fake::new("FROM alpine\nRNU x\n").option("requestid", "frontend.convertllb");
+    let error = wrong.run().await.0.unwrap_err();
+    assert!(error.message().contains("unknown instruction: RNU"), "{error}");
+}
