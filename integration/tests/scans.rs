@@ -82,6 +82,47 @@ fn an_image_is_pushed_with_a_list_of_what_is_in_it() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes a document of SPDX with the files of the tree.
+const FILES: &str = r#"
+cd "$BUILDKIT_SCAN_SOURCE"
+files=$(find . -type f | sort | sed 's/.*/{"SPDXID":"SPDXRef-&","fileName":"&"}/' | tr '\n' , | sed 's/,$//')
+cat >"$BUILDKIT_SCAN_DESTINATION/sbom.spdx.json" <<EOF
+{"_type":"https://in-toto.io/Statement/v1","subject":null,
+ "predicateType":"https://spdx.dev/Document",
+ "predicate":{"spdxVersion":"SPDX-2.3","dataLicense":"CC0-1.0","SPDXID":"SPDXRef-DOCUMENT","name":"app",
+  "documentNamespace":"https://example.org/app","packages":[],"files":[$files],
+  "creationInfo":{"created":"2020-01-01T00:00:00Z","creators":["Tool: lister-1"]}}}
+EOF
+"#;
+
+#[test]
+fn a_list_of_an_image_says_in_which_layer_each_file_is() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let scanner = push_scanner(&world, "scan:2", FILES)?;
+    let project = world.project("FROM scratch\nCOPY one two /d/\nCOPY other /d/two\n")?;
+    let project = project.with("one", "1")?.with("two", "2")?.with("other", "3")?;
+    let name = world.registry.image("app:files");
+    let asked = format!("--sbom=generator={scanner}");
+    world.build(&project).arg(&asked).push(&name).succeed()?;
+    let list = &statements(&format!("docker://{name}"))?[0]["predicate"];
+    let image = integration::Image::read(&format!("docker://{name}"))?;
+    let layer = |number: usize| {
+        let digest = image.manifest["layers"][number]["digest"].as_str().unwrap_or_default();
+        format!("layerID: {digest}")
+    };
+    let files = list["files"].as_array().context("files")?;
+    let said: BTreeMap<_, _> =
+        files.iter().map(|file| (file["fileName"].as_str(), file["comment"].as_str())).collect();
+    let expected = [("./d/one", layer(0)), ("./d/two", layer(1))];
+    let expected = expected.iter().map(|(path, layer)| (Some(*path), Some(layer.as_str())));
+    assert_eq!(said, expected.collect());
+    let creators = list["creationInfo"]["creators"].as_array().context("creators")?;
+    assert_eq!((creators.len(), &creators[0]), (2, &json!("Tool: lister-1")));
+    let added = creators[1].as_str().unwrap_or_default();
+    assert!(added.starts_with("Tool: larder-"), "{added}");
+    Ok(())
+}
+
 #[test]
 fn files_of_a_result_have_their_list_beside_them() -> anyhow::Result<()> {
     let world = World::start()?;

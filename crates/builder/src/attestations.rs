@@ -38,28 +38,29 @@ pub(crate) async fn read(
         });
         let mut said: Vec<_> = try_join_all(said).await?.into_iter().flatten().collect();
         // The list of the result itself is found before the lists of other trees.
-        said.sort_by_key(|(is_core, _)| !is_core);
-        let said = said.into_iter().map(|(_, statement)| statement).collect();
+        said.sort_by_key(|statement| !statement.is_list);
         Ok::<_, BuildError>((platform.clone(), said))
     });
     Ok(try_join_all(platforms).await?.into_iter().collect())
 }
 
-/// Returns the statements of an attestation, and of each whether it is the list of the result itself.
+/// Returns the statements of an attestation.
 async fn said(
     bridge: &dyn Bridge,
     attestation: &Attestation,
-) -> Result<Vec<(bool, Statement)>, BuildError> {
-    let said = match attestation.kind {
+) -> Result<Vec<Statement>, BuildError> {
+    let mut said = match attestation.kind {
         AttestationKind::InToto => vec![one(bridge, attestation).await?],
         AttestationKind::Bundle => bundle(bridge, attestation).await?,
     };
     let core = attestation.metadata.get("sbom-core");
-    let is_core = |statement: &Statement| {
-        let stem = statement.path.split('.').next().unwrap_or_default();
-        core.is_some_and(|core| &core[..] == stem.as_bytes())
-    };
-    Ok(said.into_iter().map(|statement| (is_core(&statement), statement)).collect())
+    for statement in &mut said {
+        let name = statement.path.rsplit('/').next().unwrap_or_default();
+        let stem = name.split('.').next().unwrap_or_default();
+        statement.is_list = statement.predicate_type == sbom::PREDICATE_TYPE
+            && core.is_some_and(|core| &core[..] == stem.as_bytes());
+    }
+    Ok(said)
 }
 
 /// Returns whether an attestation is what a scanner left.
@@ -82,6 +83,7 @@ async fn one(bridge: &dyn Bridge, attestation: &Attestation) -> Result<Statement
         predicate: file(bridge, attestation, &attestation.path).await?.into(),
         path: attestation.path.clone(),
         inline_only: is_inline_only(attestation),
+        is_list: false,
         subjects: attestation.subjects.iter().map(subject).collect(),
     };
     checked(statement)
@@ -139,6 +141,7 @@ async fn bundle(
             predicate: Bytes::copy_from_slice(predicate.as_bytes()).into(),
             path,
             inline_only: is_inline_only(attestation),
+            is_list: false,
             subjects: subjects.collect(),
         })?);
     }
@@ -279,13 +282,15 @@ mod tests {
         let list = |path| {
             let mut list = attestation(AttestationKind::Bundle, path, sbom::PREDICATE_TYPE);
             list.metadata.insert("reason".to_owned(), Bytes::from_static(b"sbom"));
-            list.metadata.insert("sbom-core".to_owned(), Bytes::from_static(b"/lists/sbom"));
+            list.metadata.insert("sbom-core".to_owned(), Bytes::from_static(b"sbom"));
             list
         };
         let said = read_one(list("/lists")).await.unwrap();
         let paths: Vec<_> = said.iter().map(|statement| statement.path.as_str()).collect();
         assert_eq!(paths, ["/lists/sbom.spdx.json", "/lists/sbom-context.spdx.json"]);
         assert_eq!(said[0].subjects, []);
+        // What the image adds to is the list of the image, and no other.
+        assert_eq!([said[0].is_list, said[1].is_list], [true, false]);
         let error = read_one(list("/bad")).await.unwrap_err();
         let expected = "the SBOM generator `example.org/scan:latest` failed (name another";
         let message = error.message();

@@ -60,6 +60,8 @@ pub struct Statement {
     pub path: String,
     /// True if it is for images only.
     pub inline_only: bool,
+    /// True if it is the list (SBOM) of what is in the result itself: images add to it in which layer that is.
+    pub is_list: bool,
     /// What it speaks of; if nothing is named, of the result itself.
     pub subjects: Vec<StatementSubject>,
 }

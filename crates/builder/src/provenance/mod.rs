@@ -84,6 +84,7 @@ pub(crate) fn statement(options: &ProvenanceOptions, facts: &Facts<'_>) -> State
         },
         path: "provenance.json".to_owned(),
         inline_only: options.inline_only,
+        is_list: false,
         subjects: Vec::new(),
     }
 }

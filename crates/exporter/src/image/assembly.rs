@@ -61,6 +61,8 @@ struct Part<'a> {
 struct Assembled {
     manifest: Descriptor,
     config: Digest,
+    /// Lowest first.
+    layers: Vec<Descriptor>,
 }
 
 impl<'a> Assembly<'a> {
@@ -107,6 +109,7 @@ impl<'a> Assembly<'a> {
                     statements,
                     subjects: &about,
                     target: &assembled.manifest,
+                    layers: &assembled.layers,
                     settings: &self.settings,
                 };
                 let made = manifest.keep(self.refs.content(), self.counters, &mut image).await?;
@@ -236,9 +239,9 @@ impl<'a> Assembly<'a> {
         }
         image.documents.push((descriptor.clone(), bytes));
         let config = config_descriptor.digest;
-        image.add_blobs(layers.into_iter().chain([config_descriptor]));
+        image.add_blobs(layers.iter().cloned().chain([config_descriptor]));
         descriptor.annotations = self.settings.annotations.manifest_descriptor(&part.id);
-        Ok(Assembled { manifest: descriptor, config })
+        Ok(Assembled { manifest: descriptor, config, layers })
     }
 
     fn config(&self, part: &Part<'_>, archives: &[LayerArchive]) -> Result<Bytes, ExportError> {

@@ -9,6 +9,8 @@ use oci::{Descriptor, Manifest, Platform, RootFs, annotations, json, media};
 use serde::Serialize;
 
 use super::assembly::{Image, base64, encode};
+use super::file_layers;
+use super::file_list::FileList;
 use super::settings::ImageSettings;
 use super::statement::{self, Subject};
 use crate::counters::Counters;
@@ -26,6 +28,8 @@ pub(super) struct AttestationManifest<'a> {
     pub(super) subjects: &'a [Subject],
     /// The manifest of the image.
     pub(super) target: &'a Descriptor,
+    /// The layers of the image, lowest first.
+    pub(super) layers: &'a [Descriptor],
     pub(super) settings: &'a ImageSettings,
 }
 
@@ -52,7 +56,7 @@ impl AttestationManifest<'_> {
         let failed = |error| ExportError::during("keep an attestation")(error);
         let mut layers = Vec::with_capacity(self.statements.len());
         for statement in self.statements {
-            let said = statement.predicate.read().await;
+            let said = self.said(statement, content).await?;
             let document: Bytes = statement::document(statement, &said, self.subjects)?.into();
             blobs::keep(content.as_ref(), &document).await.map_err(failed)?;
             let layer = Descriptor::of(media::IN_TOTO, &document);
@@ -80,6 +84,22 @@ impl AttestationManifest<'_> {
             .with_annotation(annotations::REFERENCE_TYPE, annotations::ATTESTATION_MANIFEST)
             .with_annotation(annotations::REFERENCE_DIGEST, target)
             .with_platform(nowhere()))
+    }
+
+    /// Returns what a statement says of this image.
+    async fn said(
+        &self,
+        statement: &Statement,
+        content: &Arc<dyn ContentStore>,
+    ) -> Result<Bytes, ExportError> {
+        let said = statement.predicate.read().await;
+        // Of nothing there is nothing to add.
+        if !statement.is_list || self.layers.is_empty() {
+            return Ok(said);
+        }
+        let Some(list) = FileList::read(&said) else { return Ok(said) };
+        let layers = file_layers::find(content, self.layers, list.uncommented()).await?;
+        Ok(list.with_layers(&layers).into())
     }
 
     fn config(&self, layers: &[Descriptor]) -> Result<(Descriptor, Bytes), ExportError> {

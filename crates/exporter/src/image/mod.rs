@@ -7,6 +7,8 @@ mod annotations;
 mod assembly;
 mod attestation;
 mod config;
+mod file_layers;
+mod file_list;
 mod push;
 mod settings;
 mod statement;

@@ -159,6 +159,7 @@ mod tests {
             predicate: Bytes::new().into(),
             path: "provenance.json".to_owned(),
             inline_only: false,
+            is_list: false,
             subjects: vec![
                 StatementSubject::Itself(String::new()),
                 StatementSubject::Other { name: String::new(), digests: vec![Digest::of("raw")] },

@@ -1,5 +1,8 @@
 //! Images that are an index: several platforms, attestations.
 
+use std::fs;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::workbench::{
@@ -108,4 +111,57 @@ async fn one_platform_of_many_is_an_index_all_the_same() {
     assert_eq!(index["mediaType"], kind);
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
     assert_eq!(descriptor(&response)["mediaType"], kind);
+}
+
+/// Returns what an image says of itself, told this; the manifest of the image is beside it.
+async fn listed(bench: &Workbench, said: &Value, is_list: bool) -> (Value, Value) {
+    let base = bench.first_layer("base", |root| {
+        fs::create_dir(root.join("etc")).unwrap();
+        fs::write(root.join("etc/name"), "base").unwrap();
+        fs::write(root.join("etc/gone"), "base").unwrap();
+        fs::write(root.join("etc/same"), "base").unwrap();
+    });
+    let base = base.await;
+    let top = bench.layer(&base, "RUN make", |root| {
+        fs::write(root.join("app"), "app").unwrap();
+        fs::write(root.join("etc/name"), "other").unwrap();
+        fs::remove_file(root.join("etc/gone")).unwrap();
+    });
+    let mut result = with_statement(single(top.await), "linux/amd64", false);
+    let statement = &mut result.attestations.get_mut("linux/amd64").unwrap()[0];
+    statement.predicate = Bytes::from(said.to_string()).into();
+    statement.is_list = is_list;
+    let response = bench.export("image", &[], &result).await.unwrap();
+    let index = bench.root(&response).await;
+    let manifest = bench.json(digest_at(&index, "/manifests/1")).await;
+    let statement = bench.json(digest_at(&manifest, "/layers/0")).await;
+    (statement["predicate"].clone(), bench.json(digest_at(&index, "/manifests/0")).await)
+}
+
+#[tokio::test]
+async fn a_list_of_an_image_says_in_which_layer_a_file_is() {
+    let bench = Workbench::on_overlay().await;
+    let paths = ["/etc/name", "./etc/same", "etc/gone", "app", "etc", "nowhere", "etc/.wh.gone"];
+    let files: Vec<_> = paths.iter().map(|path| json!({ "fileName": path })).collect();
+    let list = json!({ "spdxVersion": "SPDX-2.3", "files": files });
+    let (said, manifest) = listed(&bench, &list, true).await;
+    let layers: Vec<_> = manifest["layers"].as_array().unwrap().iter().collect();
+    let comment =
+        |layer: usize| json!(format!("layerID: {}", layers[layer]["digest"].as_str().unwrap()));
+    let comments: Vec<_> =
+        said["files"].as_array().unwrap().iter().map(|file| &file["comment"]).collect();
+    let expected =
+        [comment(1), comment(0), comment(0), comment(1), comment(1), Value::Null, Value::Null];
+    assert_eq!(comments, expected.iter().collect::<Vec<_>>());
+    let creator = said["creationInfo"]["creators"][0].as_str().unwrap();
+    assert!(creator.starts_with("Tool: larder-"), "{creator}");
+}
+
+#[tokio::test]
+async fn nothing_is_added_to_other_lists_and_to_what_is_none() {
+    let bench = Workbench::on_overlay().await;
+    let list = json!({ "files": [{ "fileName": "/app" }], "spdxVersion": "SPDX-2.3" });
+    assert_eq!(listed(&bench, &list, false).await.0, list);
+    let other = json!({ "files": "app" });
+    assert_eq!(listed(&bench, &other, true).await.0, other);
 }

@@ -230,6 +230,7 @@ pub(crate) fn with_statement(
         predicate: Bytes::from_static(br#"{"buildDefinition":{"buildType":"test"}}"#).into(),
         path: "provenance.json".to_owned(),
         inline_only,
+        is_list: false,
         subjects: Vec::new(),
     };
     result.attestations.entry(platform.to_owned()).or_default().push(statement);
