@@ -87,14 +87,39 @@ pub struct Platform {
     pub variant: String,
 }
 
-/// Why a text is not a platform.
+/// Why a text is not a platform. The texts are the ones that Docker's users know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
-    /// A part has characters that no platform has, or there are too many or too few parts.
-    #[error("invalid platform `{0}`: expected `os/architecture` or `os/architecture/variant`")]
+    /// The operating system has characters that none has.
+    #[error(
+        "{part:?} is an invalid OS component of {whole:?}: OSAndVersion specifier component must match {:?}: invalid argument",
+        r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?$"
+    )]
+    System {
+        /// The operating system.
+        part: String,
+        /// All of the text.
+        whole: String,
+    },
+    /// Another part has characters that none has.
+    #[error(
+        "{part:?} is an invalid component of {whole:?}: platform specifier component must match {:?}: invalid argument",
+        "^[A-Za-z0-9_.-]+$"
+    )]
+    Component {
+        /// The part.
+        part: String,
+        /// All of the text.
+        whole: String,
+    },
+    /// It is meant to stand for several.
+    #[error("{0:?}: wildcards not yet supported: invalid argument")]
+    Wildcard(String),
+    /// There are too many parts, or too few.
+    #[error("{0:?}: cannot parse platform specifier: invalid argument")]
     Malformed(String),
     /// A single word that names neither an operating system nor an architecture.
-    #[error("invalid platform `{0}`: unknown operating system or architecture")]
+    #[error("{0:?}: unknown operating system or architecture: invalid argument")]
     Unknown(String),
 }
 
@@ -110,19 +135,21 @@ impl Platform {
     /// # Errors
     /// Returns an error if the text is not of this form.
     pub fn parse(text: &str) -> Result<Self, PlatformError> {
-        let malformed = || PlatformError::Malformed(shown(text));
-        let mut parts = text.split('/');
-        let (Some(system), Some(architecture)) = (parts.next(), parts.next()) else {
-            return Err(malformed());
-        };
-        let variant = parts.next();
-        let words = [Some(architecture), variant];
-        if parts.next().is_some() || !words.into_iter().flatten().all(is_word) {
-            return Err(malformed());
+        if text.contains('*') {
+            return Err(PlatformError::Wildcard(shown(text)));
         }
-        let (os, os_version, os_features) = parse_system(system).ok_or_else(malformed)?;
-        let variant = variant.unwrap_or_default().to_owned();
-        let architecture = architecture.to_owned();
+        let mut parts = text.splitn(4, '/');
+        let (system, words) = (parts.next().unwrap_or_default(), parts.collect::<Vec<_>>());
+        let (os, os_version, os_features) = system_of(system, text)?;
+        if let Some(wrong) = words.iter().find(|word| !is_word(word)) {
+            let (part, whole) = (shown(wrong), shown(text));
+            return Err(PlatformError::Component { part, whole });
+        }
+        let (architecture, variant) = match words[..] {
+            [architecture] => (architecture.to_owned(), String::new()),
+            [architecture, variant] => (architecture.to_owned(), variant.to_owned()),
+            _ => return Err(PlatformError::Malformed(shown(text))),
+        };
         Ok(Self { architecture, os, os_version, os_features, variant }.normalized())
     }
 
@@ -135,8 +162,10 @@ impl Platform {
         if text.contains('/') {
             return Self::parse(text);
         }
-        let (os, os_version, os_features) =
-            parse_system(text).ok_or_else(|| PlatformError::Malformed(shown(text)))?;
+        if text.contains('*') {
+            return Err(PlatformError::Wildcard(shown(text)));
+        }
+        let (os, os_version, os_features) = system_of(text, text)?;
         let system = Self { os, os_version, os_features, ..default.clone() }.normalized();
         if KNOWN_SYSTEMS.contains(&system.os.as_str()) {
             return Ok(system);
@@ -215,6 +244,11 @@ fn shown(text: &str) -> String {
 fn is_word(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     !text.is_empty() && text.bytes().all(allowed)
+}
+
+fn system_of(part: &str, whole: &str) -> Result<(String, String, Vec<String>), PlatformError> {
+    let wrong = || PlatformError::System { part: shown(part), whole: shown(whole) };
+    parse_system(part).ok_or_else(wrong)
 }
 
 /// Splits `os(version+feature+feature)` into its parts.

@@ -64,11 +64,11 @@ impl Reference {
             None => (name, None),
             Some((name, tag)) => (name, Some(tag)),
         };
-        if name.chars().any(char::is_uppercase) {
-            return Err(ReferenceError::Uppercase(name.chars().take(300).collect()));
-        }
         let official = host == HUB && !name.contains('/');
         let repository = if official { format!("{OFFICIAL}{name}") } else { name.to_owned() };
+        if repository.chars().any(char::is_uppercase) {
+            return Err(ReferenceError::Uppercase(repository.chars().take(300).collect()));
+        }
         if !is_host(host) || !is_repository(&repository) || !tag.is_none_or(is_tag) {
             return Err(ReferenceError::Format);
         }

@@ -76,7 +76,10 @@ fn what_is_no_name_is_refused_with_the_texts_people_know() {
         ("[::1/x", "invalid reference format"),
         ("https://a.example/x", "invalid reference format"),
         ("x:a:b", "invalid reference format"),
-        ("Busybox", "invalid reference format: repository name (Busybox) must be lowercase"),
+        (
+            "Busybox",
+            "invalid reference format: repository name (library/Busybox) must be lowercase",
+        ),
         ("a.example/X:y", "invalid reference format: repository name (X) must be lowercase"),
         (
             HEX,

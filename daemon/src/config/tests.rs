@@ -263,7 +263,7 @@ fn a_wrong_value_is_named_with_its_line() {
         ("[worker.oci]\ngc = 1", "line 2: `worker.oci.gc`: expected true or false, found integer"),
         (
             "[worker.oci]\nplatforms = [\"a/b/c/d\"]",
-            "line 2: `worker.oci.platforms`: invalid platform",
+            "line 2: `worker.oci.platforms`: \"a/b/c/d\": cannot parse platform specifier",
         ),
         (
             "[worker.oci]\nmaxUsedSpace = \"lots\"",
