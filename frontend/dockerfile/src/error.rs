@@ -108,7 +108,8 @@ impl Problem {
         let Some(source) = source else {
             return base;
         };
-        places.into_iter().fold(base, |error, lines| {
+        // Clients take the outermost place first.
+        places.into_iter().rev().fold(base, |error, lines| {
             let ranges = lines.into_iter().flat_map(Lines::ranges).collect();
             error.with_detail(Detail::Source(SourceExcerpt { ranges, ..source.clone() }))
         })

@@ -1,6 +1,6 @@
 //! Errors with what clients show beside them (protocol page `control.md` §9).
 //!
-//! Details are JSON in an `Any` whose type says so, innermost first.
+//! Details are JSON in an `Any` whose type says so. Of several places the outermost comes first.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -60,10 +60,11 @@ pub fn to_rpc(error: &BuildError) -> rpc::Status {
     }
 }
 
-/// Returns what a client says went wrong. Its details are passed on as they came.
+/// Returns what a client says went wrong. Its details are passed on as they came, but turned round: who reads an error
+/// from the wire and writes it again writes the last one first, and so has the client done already.
 pub fn from_rpc(status: rpc::Status) -> BuildError {
     let error = BuildError::new(kind(Code::from_i32(status.code)), status.message);
-    status.details.into_iter().fold(error, |error, detail| {
+    status.details.into_iter().rev().fold(error, |error, detail| {
         let (type_url, value) = (detail.type_url, Bytes::from(detail.value));
         error.with_detail(Detail::Opaque { type_url, value })
     })
@@ -217,10 +218,13 @@ mod tests {
 
     #[test]
     fn what_a_client_gives_back_is_passed_on_as_it_came() {
-        let detail = Any { type_url: "x/y+json".to_owned(), value: b"{ \"odd\" : 1 }".to_vec() };
-        let status =
-            rpc::Status { code: 2, message: "m".to_owned(), details: vec![detail.clone(), detail] };
-        assert_eq!(to_rpc(&from_rpc(status.clone())), status);
+        let detail = |value: &[u8]| Any { type_url: "x/y+json".to_owned(), value: value.to_vec() };
+        let (first, last) = (detail(b"{ \"odd\" : 1 }"), detail(b"{}"));
+        let details = vec![first.clone(), last.clone()];
+        let status = rpc::Status { code: 2, message: "m".to_owned(), details };
+        let back = to_rpc(&from_rpc(status));
+        assert_eq!((back.code, &*back.message), (2, "m"));
+        assert_eq!(back.details, [last, first]);
     }
 
     #[test]
