@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::Variables;
-use super::pattern::{Reach, replaced, without_prefix, without_suffix};
+use super::pattern::{Reach, all_replaced, first_replaced, without_prefix, without_suffix};
 use crate::quote::quoted;
 
 /// How deep `${a:-${b:-…}}` may go: far beyond any real file, and well within the stack.
@@ -20,7 +20,7 @@ pub enum ExpandError {
     #[error("unexpected end of statement while looking for matching {0}")]
     Unclosed(&'static str),
     /// A `${` without its `}`, or without the `/` between pattern and replacement.
-    #[error("syntax error: missing '{0}'")]
+    #[error("syntax error: missing {0}")]
     Missing(&'static str),
     /// `${}`, `${:x}`, `${{x}`.
     #[error("syntax error: bad substitution")]
@@ -240,9 +240,18 @@ impl Run<'_> {
             }
         }
         match stop {
-            Some('/') => Err(ExpandError::Missing("/' in ${}")),
-            Some(_) => Err(ExpandError::Missing("}")),
+            Some(stop) => Err(missing(stop)),
             None => Ok((text, words.finish())),
+        }
+    }
+
+    /// Reads a part of a substitution. If the text ends there, that is what is told, whatever else is wrong.
+    fn part(&mut self, stop: char, raw_escapes: bool) -> Result<String, ExpandError> {
+        match self.until(Some(stop), raw_escapes) {
+            Ok((text, _)) => Ok(text),
+            Err(error @ (ExpandError::TooDeep | ExpandError::TooLong)) => Err(error),
+            Err(_) if self.chars.peek().is_none() => Err(missing(stop)),
+            Err(error) => Err(error),
         }
     }
 
@@ -352,19 +361,20 @@ impl Run<'_> {
     /// Reads what follows `${`.
     fn substitution(&mut self) -> Result<String, ExpandError> {
         match self.chars.peek() {
-            None => return Err(ExpandError::Missing("}")),
+            None => return Err(missing('}')),
             Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
             Some(_) => {}
         }
         let name = self.name();
         match self.chars.next() {
-            None => Err(ExpandError::Missing("}")),
+            // The end of the text is shown as a character that is none.
+            None => Err(ExpandError::Modifier("\u{fffd}".to_owned())),
             Some('}') => match self.lookup(&name) {
                 None if self.lexer.keep_unset => Ok(format!("${{{name}}}")),
                 value => Ok(value.unwrap_or_default()),
             },
             Some(':') => match self.chars.next() {
-                None => Err(ExpandError::Missing("}")),
+                None => Err(missing('}')),
                 Some(modifier) => self.modified(&name, modifier, true),
             },
             Some('/') => self.replacement(&name),
@@ -376,10 +386,10 @@ impl Run<'_> {
     fn modified(&mut self, name: &str, modifier: char, colon: bool) -> Result<String, ExpandError> {
         let shown = || if colon { format!(":{modifier}") } else { modifier.to_string() };
         let removes = matches!(modifier, '#' | '%');
-        if !matches!(modifier, '+' | '-' | '?') && (colon || !removes) {
+        if if colon { removes } else { !removes && !matches!(modifier, '+' | '-' | '?') } {
             return Err(ExpandError::Modifier(shown()));
         }
-        let (word, _) = self.until(Some('}'), removes)?;
+        let word = self.part('}', removes)?;
         let value = self.lookup(name);
         if value.is_none() && self.lexer.keep_unset {
             return Ok(format!("${{{name}{}{word}}}", shown()));
@@ -396,18 +406,25 @@ impl Run<'_> {
                     (true, true) => "is not allowed to be empty".to_owned(),
                 },
             }),
-            _ => remove(&value.unwrap_or_default(), &word, modifier),
+            '#' | '%' => remove(&value.unwrap_or_default(), &word, modifier),
+            _ => Err(ExpandError::Modifier(shown())),
         }
     }
 
     /// Reads what follows `${name/`.
     fn replacement(&mut self, name: &str) -> Result<String, ExpandError> {
         let all = self.chars.next_if_eq(&'/').is_some();
-        let (pattern, _) = self.until(Some('/'), true)?;
-        let (replacement, _) = self.until(Some('}'), true)?;
+        let pattern = self.part('/', true)?;
+        let replacement = self.part('}', true)?;
         match self.lookup(name) {
             None if self.lexer.keep_unset => Ok(format!("${{{name}/{pattern}/{replacement}}}")),
-            value => replaced(&value.unwrap_or_default(), &pattern, &replacement, all),
+            value => {
+                let value = value.unwrap_or_default();
+                match all {
+                    true => all_replaced(&value, &pattern, &replacement),
+                    false => first_replaced(&value, &pattern, &replacement),
+                }
+            }
         }
     }
 
@@ -436,6 +453,10 @@ impl Run<'_> {
         names.insert(name.to_owned());
         value
     }
+}
+
+fn missing(stop: char) -> ExpandError {
+    ExpandError::Missing(if stop == '/' { "'/' in ${}" } else { "'}'" })
 }
 
 /// A doubled `#` or `%` removes as much as it can.

@@ -40,14 +40,26 @@ pub(super) fn without_suffix(
     Ok(rest.chars().rev().collect())
 }
 
-/// Replaces the first match, or all of them; each takes as much as it can.
-pub(super) fn replaced(
+/// Replaces the first match, which takes as much as it can.
+pub(super) fn first_replaced(
     value: &str,
     pattern: &str,
     replacement: &str,
-    all: bool,
+) -> Result<String, ExpandError> {
+    Ok(match Search::new(pattern)?.anywhere(value, 0) {
+        Some(found) => format!("{}{replacement}{}", &value[..found.start], &value[found.end..]),
+        None => value.to_owned(),
+    })
+}
+
+/// Replaces all matches, each of which takes as much as it can. In the replacement `$0` is what was matched.
+pub(super) fn all_replaced(
+    value: &str,
+    pattern: &str,
+    replacement: &str,
 ) -> Result<String, ExpandError> {
     let mut search = Search::new(pattern)?;
+    let template = template(replacement);
     let mut text = String::with_capacity(value.len());
     let mut from = 0;
     let mut copied = None;
@@ -59,18 +71,54 @@ pub(super) fn replaced(
             continue;
         }
         text.push_str(&value[copied.unwrap_or(0)..found.start]);
-        text.push_str(replacement);
-        if text.len() > LONGEST {
-            return Err(ExpandError::TooLong);
+        for part in &template {
+            text.push_str(part.unwrap_or(&value[found.clone()]));
+            if text.len() > LONGEST {
+                return Err(ExpandError::TooLong);
+            }
         }
         copied = Some(found.end);
         from = found.end;
-        if !all {
-            break;
-        }
     }
     text.push_str(&value[copied.unwrap_or(0)..]);
     Ok(text)
+}
+
+/// Splits a replacement at what stands for the matched text: none in the result.
+///
+/// `$0` and `${0}` do, `$$` is a dollar sign, other names stand for nothing, and a dollar sign before anything else
+/// for itself.
+fn template(replacement: &str) -> Vec<Option<&str>> {
+    let mut parts = Vec::new();
+    let mut rest = replacement;
+    while let Some(at) = rest.find('$') {
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            parts.push(Some(&rest[..=at]));
+            rest = after;
+        } else if let Some((name, after)) = template_name(after) {
+            parts.push(Some(&rest[..at]));
+            if name == "0" {
+                parts.push(None);
+            }
+            rest = after;
+        } else {
+            parts.push(Some(&rest[..=at]));
+            rest = after;
+        }
+    }
+    parts.push(Some(rest));
+    parts
+}
+
+/// Returns the name at the start of a text, in braces or not, and what follows it.
+fn template_name(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix('{');
+    let name = inner.unwrap_or(text);
+    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+    let (name, after) = name.split_at(end);
+    let after = if inner.is_some() { after.strip_prefix('}')? } else { after };
+    (!name.is_empty()).then_some((name, after))
 }
 
 /// Turns a pattern round, each escape still before what it escapes.
@@ -109,7 +157,8 @@ fn pieces(pattern: &str) -> Result<Vec<Piece>, ExpandError> {
                 next => {
                     return Err(ExpandError::PatternEscape {
                         pattern: pattern.to_owned(),
-                        escaped: next.map(String::from).unwrap_or_default(),
+                        // The end of the pattern is shown as a character that is none.
+                        escaped: next.unwrap_or('\u{fffd}').to_string(),
                     });
                 }
             },

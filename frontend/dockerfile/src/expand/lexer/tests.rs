@@ -58,6 +58,11 @@ fn patterns_remove_and_replace() {
         (r"${FILE#\*}", "a/b.tar.gz"),
         ("${NONE#x}", ""),
         ("${FILE%?z}", "a/b.tar."),
+        // What `//` puts in is a template of the matched text; what `/` does is not.
+        ("${FILE//./'<$0>'}", "a/b<.>tar<.>gz"),
+        ("${FILE/./'<$0>'}", "a/b<$0>tar.gz"),
+        (r"${FILE//./\$0}", r"a/b\.tar\.gz"),
+        ("${FILE//./$HOME$}", "a/b/root$tar/root$gz"),
     ] {
         assert_eq!(expand(text), expected, "{text}");
     }
@@ -84,9 +89,18 @@ fn what_is_wrong_is_said() {
     for (text, expected) in [
         ("he'llo", "! unexpected end of statement while looking for matching single-quote"),
         ("\"x", "! unexpected end of statement while looking for matching double-quote"),
-        ("${HOME", "! syntax error: missing '}'"),
+        ("${", "! syntax error: missing '}'"),
+        ("${HOME", "! unsupported modifier (\u{fffd}) in substitution"),
+        ("${HOME:", "! syntax error: missing '}'"),
+        ("${HOME:=x", "! syntax error: missing '}'"),
+        ("${NONE:-'x}", "! syntax error: missing '}'"),
+        ("${NONE:-'x} y'", "! syntax error: missing '}'"),
+        ("${NONE:-${OTHER?x}", "! syntax error: missing '}'"),
+        ("${NONE:-${OTHER?x} }", "! OTHER: x"),
+        ("${HOME/'a", "! syntax error: missing '/' in ${}"),
+        ("${HOME/a/b", "! syntax error: missing '}'"),
         ("${HOME:-x", "! syntax error: missing '}'"),
-        ("${HOME/a", "! syntax error: missing '/' in ${}'"),
+        ("${HOME/a", "! syntax error: missing '/' in ${}"),
         ("${}", "! syntax error: bad substitution"),
         ("${:-x}", "! syntax error: bad substitution"),
         ("${HOME:=x}", "! unsupported modifier (:=) in substitution"),
@@ -117,6 +131,8 @@ fn names_are_collected_for_the_linter() {
     let found = Lexer::new('\\').expand("$HOME ${NONE:-x} $TOO", &environment()).unwrap();
     assert_eq!(found.matched, BTreeSet::from(["HOME".to_owned()]));
     assert_eq!(found.unmatched, BTreeSet::from(["NONE".to_owned(), "TOO".to_owned()]));
+    let wrong = Lexer::new('\\').expand("${NONE:=$TOO}", &environment()).unwrap_err();
+    assert_eq!(wrong.unmatched(), &found.unmatched, "also where they are of no use");
 }
 
 #[test]

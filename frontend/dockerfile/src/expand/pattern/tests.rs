@@ -98,9 +98,18 @@ proptest! {
     fn matches_are_replaced_as_by_a_regular_expression(value in VALUE, pattern in PATTERN) {
         let regex = regex(&pattern, ".*");
         let first = regex.replace(&value, regex::NoExpand("<>"));
-        prop_assert_eq!(replaced(&value, &pattern, "<>", false).unwrap(), first);
+        prop_assert_eq!(first_replaced(&value, &pattern, "<>").unwrap(), first);
         let all = regex.replace_all(&value, regex::NoExpand("<>"));
-        prop_assert_eq!(replaced(&value, &pattern, "<>", true).unwrap(), all);
+        prop_assert_eq!(all_replaced(&value, &pattern, "<>").unwrap(), all);
+    }
+
+    #[test]
+    fn templates_are_those_of_regular_expressions(
+        value in VALUE,
+        template in r"(\$|\$0|\$\{0\}|\$\{a\}|\$\$|[a1. ]){0,6}",
+    ) {
+        let expected = regex("a", ".*").replace_all(&value, template.as_str());
+        prop_assert_eq!(all_replaced(&value, "a", &template).unwrap(), expected);
     }
 }
 
@@ -111,12 +120,29 @@ fn the_time_grows_with_the_text_alone() {
     let pattern = format!("{}b", "*a".repeat(30));
     assert_eq!(without_prefix(&value, &pattern, Reach::Longest).unwrap(), value);
     assert_eq!(without_suffix(&value, &pattern, Reach::Shortest).unwrap(), value);
-    assert_eq!(replaced(&value, &pattern, "x", true).unwrap(), value);
+    assert_eq!(all_replaced(&value, &pattern, "x").unwrap(), value);
 }
 
 #[test]
 fn a_replacement_does_not_fill_the_memory() {
     let value = "a".repeat(LONGEST / 2);
-    let result = replaced(&value, "a", &value, true);
+    let result = all_replaced(&value, "a", &value);
     assert!(matches!(result, Err(ExpandError::TooLong)));
+}
+
+#[test]
+fn a_replacement_of_all_names_what_was_matched() {
+    for (replacement, expected) in [
+        ("<$0>", "x<ab>y"),
+        ("${0}${0}", "xababy"),
+        ("$1$name${2}", "xy"),
+        ("$0a", "xy"),
+        ("$$0", "x$0y"),
+        ("$", "x$y"),
+        ("$.${a", "x$.${ay"),
+        (r"\$0", r"x\aby"),
+        ("$00", "xy"),
+    ] {
+        assert_eq!(all_replaced("xaby", "ab", replacement).unwrap(), expected, "{replacement}");
+    }
 }
