@@ -23,7 +23,7 @@ impl Variables for NoVariables {
     }
 }
 
-/// Variables in the order in which they were first set.
+/// Variables in the order in which they were last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(String, String)>);
 
@@ -43,12 +43,14 @@ impl Environment {
         environment
     }
 
-    /// Sets a variable; one that exists keeps its place.
+    /// Sets a variable; one that exists moves to the end.
     pub fn set(&mut self, name: impl AsRef<str> + Into<String>, value: impl Into<String>) {
-        match self.0.iter_mut().find(|(key, _)| key == name.as_ref()) {
-            Some((_, old)) => *old = value.into(),
-            None => self.0.push((name.into(), value.into())),
-        }
+        let Some(at) = self.0.iter().position(|(key, _)| key == name.as_ref()) else {
+            self.0.push((name.into(), value.into()));
+            return;
+        };
+        self.0[at].1 = value.into();
+        self.0[at..].rotate_left(1);
     }
 
     /// Removes a variable.
