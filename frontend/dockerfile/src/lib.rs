@@ -13,6 +13,7 @@ mod frontend;
 pub mod instruction;
 mod lint;
 pub mod lower;
+mod number;
 mod options;
 mod path;
 mod quote;

@@ -15,10 +15,10 @@ const UNITS: [(&str, u128); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration; a negative one is an error as well.
+/// Reads a duration; a sign before it is passed over.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration {}", quoted(text));
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
@@ -129,6 +129,8 @@ mod tests {
     fn mistakes_are_named() {
         for (text, expected) in [
             ("", "time: invalid duration \"\""),
+            ("-+1s", "time: invalid duration \"-+1s\""),
+            ("-1x", "time: unknown unit \"x\" in duration \"-1x\""),
             ("x", "time: invalid duration \"x\""),
             ("3", "time: missing unit in duration \"3\""),
             ("3x", "time: unknown unit \"x\" in duration \"3x\""),

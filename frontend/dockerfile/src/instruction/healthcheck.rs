@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::InstructionError;
 use super::duration::parse_duration;
 use super::flag::{Flags, Takes};
+use crate::number::signed;
 use crate::quote::quoted;
 use crate::syntax::{Arguments, Node};
 
@@ -72,13 +73,12 @@ fn interval(flags: &Flags, name: &str) -> Result<Duration, String> {
     if text.is_empty() {
         return Ok(Duration::ZERO);
     }
-    let too_short = || format!("Interval {} cannot be less than 1ms", quoted(name));
-    if let Some(positive) = text.strip_prefix('-') {
-        return parse_duration(positive)
-            .and_then(|time| if time.is_zero() { Ok(time) } else { Err(too_short()) });
-    }
     let time = parse_duration(text)?;
-    if !time.is_zero() && time < Duration::from_millis(1) { Err(too_short()) } else { Ok(time) }
+    let is_short = text.starts_with('-') || time < Duration::from_millis(1);
+    if is_short && !time.is_zero() {
+        return Err(format!("Interval {} cannot be less than 1ms", quoted(name)));
+    }
+    Ok(time)
 }
 
 fn retries(flags: &Flags) -> Result<i64, String> {
@@ -86,15 +86,7 @@ fn retries(flags: &Flags) -> Result<i64, String> {
     if text.is_empty() {
         return Ok(0);
     }
-    let number: i32 = text.parse().map_err(|error: std::num::ParseIntError| {
-        let reason = match error.kind() {
-            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
-                "value out of range"
-            }
-            _ => "invalid syntax",
-        };
-        format!("strconv.ParseInt: parsing {}: {reason}", quoted(text))
-    })?;
+    let number: i32 = signed(text)?;
     if number < 0 {
         return Err(format!("--retries cannot be negative ({number})"));
     }
