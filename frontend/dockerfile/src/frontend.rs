@@ -62,6 +62,13 @@ pub(crate) struct Build<'a> {
     pub(crate) text: String,
 }
 
+/// What rules found in a build for one platform.
+struct Findings {
+    lint: Linter,
+    /// Whether it was told.
+    told: bool,
+}
+
 /// A Dockerfile that was read.
 pub(crate) struct Parsed {
     pub(crate) document: Document,
@@ -181,11 +188,19 @@ impl<'a> Build<'a> {
             Some(scan) => Some(Scanner::find(self.bridge, scan, &self.native[0]).await?),
             None => None,
         };
-        let builds = platforms.iter().enumerate().map(|(index, platform)| {
+        let mut findings: Vec<_> =
+            platforms.iter().map(|_| Findings { lint: lint.clone(), told: false }).collect();
+        let builds = platforms.iter().zip(&mut findings).enumerate();
+        let builds = builds.map(|(index, (platform, found))| {
             // What is wrong with the file is wrong for every platform: once is enough.
-            self.build_one((&parsed, &ignore), *platform, lint.clone(), index == 0)
+            self.build_one((&parsed, &ignore), *platform, found, index == 0)
         });
-        let built = try_join_all(builds).await?;
+        let built = try_join_all(builds).await;
+        // What the first platform found is told also if another one failed before it was through.
+        if let (Err(_), Some(Findings { lint, told: false })) = (&built, findings.first()) {
+            self.warn(lint).await?;
+        }
+        let built = built?;
         let attestations = match scanner {
             Some(scanner) => self.scan(&scanner, &platforms, &built).await?,
             None => BTreeMap::new(),
@@ -218,15 +233,15 @@ impl<'a> Build<'a> {
         &self,
         (parsed, ignore): (&Parsed, &IgnorePatterns<'_>),
         platform: Option<&Platform>,
-        mut lint: Linter,
+        found: &mut Findings,
         speaks: bool,
     ) -> Result<(Lowered, SolvedRef), Problem> {
-        let lowered = self.lower((parsed, ignore), platform, false, &mut lint).await;
+        let lowered = self.lower((parsed, ignore), platform, false, &mut found.lint).await?;
         if speaks {
-            self.warn(&lint).await?;
+            found.told = true;
+            self.warn(&found.lint).await?;
         }
-        let lowered = lowered?;
-        if let (true, Some(rules)) = (speaks, lint.violations()) {
+        if let (true, Some(rules)) = (speaks, found.lint.violations()) {
             return Err(LowerError::from(StageError::Rules(rules)).into());
         }
         let definition = marshal(&lowered)?;

@@ -139,10 +139,10 @@ fn note_keywords(node: &Node, notes: &mut Vec<Note>) {
     match node.keyword.to_ascii_lowercase().as_str() {
         "from" => {
             let words = node.arguments.to_list();
-            let [_, keyword, name] = words.as_slice() else {
+            let [_, keyword, name, rest @ ..] = words.as_slice() else {
                 return;
             };
-            if *name != name.to_lowercase() {
+            if rest.is_empty() && *name != name.to_lowercase() {
                 notes.push(note(node, Notes::StageNameCase(name.clone())));
             }
             if cases_differ(&node.keyword, keyword) {

@@ -14,7 +14,8 @@ use crate::quote::quoted;
 use crate::suggest::{Case, hint, nearest};
 use crate::syntax::{Document, Lines};
 
-const RESERVED_STAGES: [&str; 2] = ["context", "scratch"];
+/// Names that stages should not have.
+pub(crate) const RESERVED_STAGES: [&str; 2] = ["context", "scratch"];
 const SECRET_WORDS: [&str; 10] = [
     "apikey",
     "auth",
@@ -188,7 +189,8 @@ pub(crate) fn default_bases(
                 "Default value for ARG {} results in empty or invalid base image name",
                 stage.base
             );
-            lint.report(&rules::INVALID_DEFAULT_ARG_IN_FROM, stage.lines, &stage.comments, text);
+            // The whole file is looked at, so a comment above one `FROM` has no say.
+            lint.report(&rules::INVALID_DEFAULT_ARG_IN_FROM, stage.lines, &[], text);
         }
     }
 }
@@ -228,7 +230,7 @@ pub(crate) fn ignored_source(source: &str, ignore: &IgnoreFile) -> Option<String
     if matches!(source.as_str(), "." | "/") && !ignore.excludes_everything() {
         return None;
     }
-    ignore.list.matches(source.trim_start_matches('/')).then_some(source)
+    ignore.list.matches(&source).then_some(source)
 }
 
 /// The patterns of an ignore file.
@@ -271,7 +273,8 @@ mod tests {
             ignored_source(source, &IgnoreFile::new(patterns).unwrap())
         };
         assert_eq!(ignored("a/./b", &["a"]).as_deref(), Some("a/b"));
-        assert_eq!(ignored("/a", &["a"]).as_deref(), Some("/a"));
+        assert_eq!(ignored("/a", &["a"]), None, "patterns name no roots");
+        assert_eq!(ignored("/a/b", &["**/b"]).as_deref(), Some("/a/b"));
         assert_eq!(ignored("a", &["*", "!a/b"]), None);
         assert_eq!(ignored(".", &["a"]), None);
         assert_eq!(ignored(".", &["*"]).as_deref(), Some("."));

@@ -48,8 +48,14 @@ struct BuildFailure {
 }
 
 pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
-    let mut lint = build.linter()?;
-    let problem = check(build, &mut lint).await.err();
+    // Also a file that says wrongly which rules it wants is answered with that.
+    let (lint, problem) = match build.linter() {
+        Ok(mut lint) => {
+            let problem = check(build, &mut lint).await.err();
+            (lint, problem)
+        }
+        Err(problem) => (Linter::default(), Some(problem)),
+    };
     let violated = |rules| LowerError::from(StageError::Rules(rules)).into();
     let problem = problem.or_else(|| lint.violations().map(violated));
     let excerpt = &build.source.excerpt;
@@ -63,7 +69,7 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
         }],
         build_error: problem.as_ref().map(|problem| BuildFailure {
             message: problem.to_string(),
-            location: Location::of_all(&problem.places().concat()),
+            location: Location::of_all(&Lines::merged(problem.places().concat())),
         }),
     };
     let mut shown: Vec<_> = lint.warnings().iter().collect();
@@ -77,10 +83,9 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
 async fn check(build: &Build<'_>, lint: &mut Linter) -> Result<(), Problem> {
     let parsed = build.parse(lint)?;
     let ignore = build.ignore_patterns();
-    let platform = build.options.platforms.first();
-    // Without a target, all of them are meant.
+    // Without a target, all of them are meant. For which platform is no matter: it is the daemon's.
     let all_stages = build.options.target.is_empty();
-    build.lower((&parsed, &ignore), platform, all_stages, lint).await.map(drop)
+    build.lower((&parsed, &ignore), None, all_stages, lint).await.map(drop)
 }
 
 fn finding(warning: &LintWarning) -> Finding {

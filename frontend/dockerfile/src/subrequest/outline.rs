@@ -52,8 +52,8 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
     let mut lint = build.linter()?;
     let parsed = build.parse(&mut lint)?;
     let ignore = build.ignore_patterns();
-    let platform = build.options.platforms.first();
-    let outline = build.lower((&parsed, &ignore), platform, false, &mut lint).await?.outline;
+    // Nothing is built: what the daemon would build for by itself will do.
+    let outline = build.lower((&parsed, &ignore), None, false, &mut lint).await?.outline;
     let secrets = needed(outline.stages.iter().map(|stage| &stage.secrets));
     let ssh = needed(outline.stages.iter().map(|stage| &stage.ssh));
     let args = arguments(&outline);

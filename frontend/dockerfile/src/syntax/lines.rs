@@ -22,6 +22,21 @@ impl Lines {
         Self { first: line, last: line }
     }
 
+    /// Returns stretches in order, those that touch the same line as one.
+    pub(crate) fn merged(mut all: Vec<Self>) -> Vec<Self> {
+        all.sort_by_key(|lines| lines.first);
+        let mut merged: Vec<Self> = Vec::with_capacity(all.len());
+        for lines in all {
+            match merged.last_mut() {
+                Some(before) if lines.first <= before.last => {
+                    before.last = before.last.max(lines.last);
+                }
+                _ => merged.push(lines),
+            }
+        }
+        merged
+    }
+
     /// Returns each line as a range of its own, as clients expect locations.
     pub fn ranges(self) -> Vec<bridge::Range> {
         (self.first..=self.last).map(|line| whole_lines(line, line)).collect()
@@ -41,4 +56,15 @@ impl fmt::Display for Lines {
 fn whole_lines(first: u32, last: u32) -> bridge::Range {
     let number = |line| i32::try_from(line).unwrap_or(i32::MAX);
     bridge::Range::lines(number(first), number(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_that_touch_become_one() {
+        let all = vec![Lines::new(5, 6), Lines::one(1), Lines::new(6, 8), Lines::one(7)];
+        assert_eq!(Lines::merged(all), [Lines::one(1), Lines::new(5, 8)]);
+    }
 }

@@ -174,6 +174,102 @@ async fn what_was_found_is_told_also_if_the_file_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn a_comment_above_one_base_does_not_silence_what_is_said_of_the_file() {
+    let file = "ARG B\n# check=skip=InvalidDefaultArgInFrom,UndefinedArgInFrom\nFROM ${B} AS b\nFROM alpine:$X\n";
+    let found = warnings(Fake::new(file).option("build-arg:B", "alpine")).await;
+    assert_eq!(
+        found,
+        [
+            "InvalidDefaultArgInFrom: Default value for ARG ${B} results in empty or invalid base image name (line 3)",
+            "InvalidDefaultArgInFrom: Default value for ARG alpine:$X results in empty or invalid base image name (line 4)",
+            "UndefinedArgInFrom: FROM argument 'X' is not declared (did you mean B?) (line 4)",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn variables_are_looked_at_before_the_form_of_an_instruction() {
+    let names = |file: &'static str| async move {
+        let found = warnings(Fake::new(file)).await;
+        let name = |text: &String| text.split(':').next().unwrap_or_default().to_owned();
+        found.iter().map(name).collect::<Vec<_>>()
+    };
+    let file = "FROM alpine\nENV MY_KEY $X\n";
+    assert_eq!(
+        names(file).await,
+        ["UndefinedVar", "LegacyKeyValueFormat", "SecretsUsedInArgOrEnv"]
+    );
+    let file = "FROM alpine\nLABEL a $X\n";
+    assert_eq!(names(file).await, ["UndefinedVar", "LegacyKeyValueFormat"]);
+}
+
+#[tokio::test]
+async fn ports_are_looked_at_when_all_are_expanded_and_before_they_are_read() {
+    let (error, found) = failed(Fake::new("FROM alpine\nEXPOSE 80/TCP ${X:?no}\n")).await;
+    assert!(error.ends_with("X: no"), "{error}");
+    assert_eq!(found, Vec::<String>::new());
+    let (error, found) = failed(Fake::new("FROM alpine\nEXPOSE 1.2.3:1:80/TCP\n")).await;
+    assert_eq!(error, "invalid IP address: 1.2.3");
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[tokio::test]
+async fn the_case_of_as_is_looked_at_also_where_words_are_too_many() {
+    let (_, found) = failed(Fake::new("FROM alpine As b c\n")).await;
+    assert_eq!(found, ["FromAsCasing: 'As' and 'FROM' keywords' casing do not match (line 1)"]);
+}
+
+/// Returns the rules that a check finds broken, and the mistake.
+async fn checked(fake: Fake) -> (Vec<String>, serde_json::Value) {
+    let result = fake.option("requestid", "frontend.lint").build().await;
+    let answer: serde_json::Value =
+        serde_json::from_slice(&result.metadata["result.json"]).unwrap();
+    let found = answer["warnings"].as_array().into_iter().flatten();
+    let found = found.map(|warning| warning["ruleName"].as_str().unwrap().to_owned()).collect();
+    (found, answer["buildError"].clone())
+}
+
+#[tokio::test]
+async fn a_check_answers_what_a_build_would_not_begin_with() {
+    let (_, error) = checked(Fake::new("# check=foo=1\nFROM alpine\n")).await;
+    let message = "failed to parse check options: invalid check option \"foo\"";
+    assert_eq!(error, serde_json::json!({"message": message, "location": {}}));
+    let file = "FROM alpine AS z\nCOPY --from=a x y\nFROM alpine AS a\nCOPY --from=b x y\n\
+                FROM alpine AS b\nCOPY --from=a x y\n";
+    let (_, error) = checked(Fake::new(file)).await;
+    assert_eq!(error["message"], "circular dependency detected on stage: z");
+    let lines = error["location"]["ranges"].as_array().unwrap().iter();
+    let lines: Vec<_> = lines.map(|range| range["start"]["line"].as_i64().unwrap()).collect();
+    assert_eq!(lines, [2, 4, 6]);
+}
+
+#[tokio::test]
+async fn a_check_looks_at_stages_as_they_are_written() {
+    // What is not needed is not a base of anything that is built, so its triggers are not run.
+    let file = "FROM alpine AS a\nONBUILD ENV A b\nFROM a AS b\nRUN true\nFROM ";
+    let (found, error) = checked(Fake::new(&format!("{file}alpine\n"))).await;
+    assert_eq!((found, error), (Vec::new(), serde_json::Value::Null));
+    assert_eq!(checked(Fake::new(&format!("{file}b\n"))).await.0, ["LegacyKeyValueFormat"]);
+    // A stage that a context stands for is read nevertheless.
+    let fake = Fake::new("FROM alpine AS a\nENV A b\nFROM a\n");
+    let fake = fake.option("context:a", "docker-image://alpine");
+    assert_eq!(checked(fake).await.0, ["LegacyKeyValueFormat"]);
+    // And for the platform of the daemon, whichever is asked for.
+    let fake = Fake::new("FROM alpine AS amd64\nENV A b\nFROM ${TARGETARCH}\n");
+    assert_eq!(checked(fake.option("platform", "linux/s390x")).await.0, ["LegacyKeyValueFormat"]);
+}
+
+#[tokio::test]
+async fn what_was_found_is_told_also_if_a_platform_fails() {
+    let file = "FROM alpine AS amd64\nMAINTAINER me\nFROM $TARGETARCH\n";
+    for platforms in ["linux/amd64,linux/s390x", "linux/s390x,linux/amd64"] {
+        let (error, found) = failed(Fake::new(file).option("platform", platforms)).await;
+        assert!(error.starts_with("s390x: "), "{error}");
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn findings_can_end_the_build() {
     let error = Fake::new("# check=error=true\nFROM alpine\nCMD a\n").error().await;
     assert_eq!(error.message(), "lint violation found for rules: JSONArgsRecommended");

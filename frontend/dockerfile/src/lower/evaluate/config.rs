@@ -4,7 +4,8 @@ use oci::Healthcheck;
 
 use super::super::ConfigError;
 use super::super::image::{Layer, with_shell};
-use super::{Stage, ports};
+use super::Stage;
+use super::ports::PortSpec;
 use crate::error::Problem;
 use crate::instruction::{Action, CommandLine, HealthcheckSpec, Instruction, format_duration};
 use crate::lint::rules;
@@ -118,24 +119,25 @@ impl Stage<'_> {
     }
 
     fn expose(&mut self, instruction: &Instruction, words: &[String]) -> Result<String, Problem> {
-        let mut found = Vec::new();
+        let mut expanded = Vec::new();
         for word in words {
-            for port in self.shared.lexer.words(word, &self.inherited.env)? {
-                let parsed = ports::parse(&port).map_err(LowerError::from)?;
-                if parsed.upper_case {
-                    let text = format!(
-                        "Defined protocol '{port}' in EXPOSE instruction should be lowercase"
-                    );
-                    self.warn(&rules::EXPOSE_PROTO_CASING, instruction, text);
-                }
-                if parsed.has_host {
-                    let text = format!(
-                        "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
-                    );
-                    self.warn(&rules::EXPOSE_INVALID_FORMAT, instruction, text);
-                }
-                found.extend(parsed.ports);
+            expanded.extend(self.shared.lexer.words(word, &self.inherited.env)?);
+        }
+        let mut found = Vec::new();
+        for port in &expanded {
+            let spec = PortSpec::split(port).map_err(LowerError::from)?;
+            if spec.is_upper_case() {
+                let text =
+                    format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
+                self.warn(&rules::EXPOSE_PROTO_CASING, instruction, text);
             }
+            if spec.has_host() {
+                let text = format!(
+                    "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+                );
+                self.warn(&rules::EXPOSE_INVALID_FORMAT, instruction, text);
+            }
+            found.extend(spec.ports().map_err(LowerError::from)?);
         }
         self.image.config.exposed_ports.extend(found.iter().cloned());
         Ok(format!("EXPOSE {}", plain_list(&found)))
