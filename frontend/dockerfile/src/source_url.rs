@@ -1,5 +1,7 @@
 //! Sources that are addresses: git repositories and files on the web.
 
+use digests::Digest;
+
 use crate::instruction::parse_bool;
 use crate::path;
 use crate::quote::quoted;
@@ -167,6 +169,24 @@ pub(crate) fn has_web_scheme(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
+/// Reads the digest that a file from the web must have.
+pub(crate) fn parse_checksum(text: &str) -> Result<Digest, &'static str> {
+    text.parse().map_err(|_| match text.split_once(':') {
+        Some(("sha256", hex)) if !hex.is_empty() && hex.len() != 64 => {
+            "invalid checksum digest length"
+        }
+        Some((algorithm, hex)) if algorithm != "sha256" && !algorithm.is_empty() && is_hex(hex) => {
+            "unsupported digest algorithm"
+        }
+        Some(_) | None => "invalid checksum digest format",
+    })
+}
+
+/// An algorithm that nobody knows has at least 32 digits.
+fn is_hex(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Returns the name that a file from the web gets: the last part of its path.
 pub(crate) fn web_file_name(address: &str) -> String {
     let without = address.split(['?', '#']).next().unwrap_or_default();
@@ -221,6 +241,23 @@ mod tests {
             ("https://x/a.git?ref=", "query \"ref\" has no value"),
         ] {
             assert_eq!(parse_git(text), Some(Err(expected.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_checksum_is_said() {
+        let digits = "0".repeat(64);
+        assert!(parse_checksum(&format!("sha256:{digits}")).is_ok());
+        for (text, expected) in [
+            ("abc".to_owned(), "invalid checksum digest format"),
+            (format!(":{digits}"), "invalid checksum digest format"),
+            ("sha256:".to_owned(), "invalid checksum digest format"),
+            ("sha256:12".to_owned(), "invalid checksum digest length"),
+            (format!("sha256:{}", "x".repeat(64)), "invalid checksum digest format"),
+            (format!("md5:{digits}"), "unsupported digest algorithm"),
+            ("md5:12".to_owned(), "invalid checksum digest format"),
+        ] {
+            assert_eq!(parse_checksum(&text), Err(expected), "{text}");
         }
     }
 

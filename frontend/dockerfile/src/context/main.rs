@@ -60,9 +60,8 @@ pub(crate) async fn read_dockerfile(
         WEB_FILE.clone_into(&mut filename);
     }
     let from_input = inputs.get("dockerfile").filter(|_| found.takes_inputs).map(State::definition);
-    let state = match (local, from_input, &found.context) {
-        (None, Some(state), _) => state,
-        (None, None, MainContext::Tree(state, _)) if !found.takes_inputs => state.clone(),
+    let state = match (local, from_input.or(found.whole)) {
+        (None, Some(state)) => state,
         _ => dockerfile_directory(bridge, options, local.unwrap_or("dockerfile"), &filename),
     };
     let (definition, handle) = solve(bridge, &state, native, false)
@@ -153,6 +152,8 @@ async fn read_either_case(
 
 struct FoundContext {
     context: MainContext,
+    /// The same, if it comes from elsewhere, without being narrowed to a directory: the Dockerfile is in it.
+    whole: Option<State>,
     /// True if the context is a single file, and that is the Dockerfile.
     is_dockerfile: bool,
     /// True if the client may have given trees by name.
@@ -167,8 +168,12 @@ async fn find_context(
 ) -> Result<FoundContext, BuildError> {
     let key = options.get("contextkey").unwrap_or("context");
     let address = options.get(key).unwrap_or_default();
-    let mut found =
-        FoundContext { context: MainContext::Local, is_dockerfile: false, takes_inputs: false };
+    let mut found = FoundContext {
+        context: MainContext::Local,
+        whole: None,
+        is_dockerfile: false,
+        takes_inputs: false,
+    };
     if let Some(git) = git_context(options, address) {
         found.context = git.map_err(|error| BuildError::new(Kind::User, error))?;
     } else if has_web_scheme(address) {
@@ -180,6 +185,9 @@ async fn find_context(
         if let Some(input) = inputs.get("context") {
             found.context = MainContext::Tree(State::definition(input), None);
         }
+    }
+    if let (MainContext::Tree(state, _), false) = (&found.context, found.takes_inputs) {
+        found.whole = Some(state.clone());
     }
     if let (MainContext::Tree(state, source), Some(subdir)) =
         (&found.context, options.get("contextsubdir"))

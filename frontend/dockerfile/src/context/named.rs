@@ -139,16 +139,15 @@ impl NamedContexts<'_> {
         };
         let name = meta.identifier.strip_prefix("docker-image://").unwrap_or(&meta.identifier);
         let reference = parse(name)?.with_digest(found.digest).to_string();
-        let options = ImageOptions {
-            resolve_mode: graph_mode(self.options.resolve_mode),
-            ..ImageOptions::default()
-        };
+        // Which image it is has been found out as the build wants it, and is in the name.
+        let options = ImageOptions::default();
         let shown = OpOptions {
             platform: Some((&context.platform).into()),
             ..OpOptions::named(format!("[context {}] {path}", context.key))
         };
         let start = Start::Tree(State::image(&reference, options, shown));
-        Ok(Loaded { start, image: Some(read_image(&found.config)?) })
+        let image = ImageConfig { created: None, ..read_image(&found.config)? };
+        Ok(Loaded { start, image: Some(image) })
     }
 
     async fn oci_layout(&self, context: &NamedContext, path: &str) -> Result<Loaded, Problem> {

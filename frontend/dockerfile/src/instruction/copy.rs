@@ -2,7 +2,7 @@
 
 use super::InstructionError;
 use super::flag::{Flags, Takes};
-use crate::syntax::{Node, parse_heredoc};
+use crate::syntax::{Heredoc, Node, parse_heredoc};
 
 /// Files to be put into the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,8 @@ fn split_sources(words: Vec<String>, node: &Node) -> (Vec<String>, Vec<InlineFil
             None => sources.push(word),
             Some(announced) => {
                 let found = node.heredocs.iter().rev().find(|doc| doc.name == announced.name);
-                let content = found.map(|doc| doc.text()).unwrap_or_default();
+                let content = found.map(|doc| doc.content.clone()).unwrap_or_default();
+                let content = Heredoc { content, ..announced.clone() }.text();
                 inline.push(InlineFile { name: announced.name, content, expand: announced.expand });
             }
         }

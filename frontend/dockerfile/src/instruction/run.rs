@@ -71,6 +71,11 @@ const FLAGS: [(&str, Takes); 4] = [
 
 pub(super) fn read(node: &Node) -> Result<Run, InstructionError> {
     let flags = Flags::read(&node.flags, &FLAGS)?;
+    // Of several mistakes the first in this order is told.
+    let devices = flags.texts("device");
+    let devices = devices.iter().map(|text| device(text)).collect::<Result<_, _>>()?;
+    let mounts = flags.texts("mount");
+    let mounts = mounts.iter().map(|text| MountFlag::new(text)).collect::<Result<_, _>>()?;
     let combination = |text| InstructionError::Mount(MountError::Combination(text));
     let network = match flags.text("network") {
         None | Some("default") => Network::Default,
@@ -87,15 +92,7 @@ pub(super) fn read(node: &Node) -> Result<Run, InstructionError> {
             return Err(combination(format!("security {} is not valid", quoted(other))));
         }
     };
-    let mounts = flags.texts("mount");
-    let devices = flags.texts("device");
-    Ok(Run {
-        command: command_line(node),
-        mounts: mounts.iter().map(|text| MountFlag::new(text)).collect::<Result<_, _>>()?,
-        network,
-        security,
-        devices: devices.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
-    })
+    Ok(Run { command: command_line(node), mounts, network, security, devices })
 }
 
 /// Reads an instruction that is nothing but a command line.
@@ -126,7 +123,7 @@ fn device(text: &str) -> Result<Device, MountError> {
                     return Err(MountError::Combination(text));
                 }
                 "required" => {
-                    let (key, value) = (key.to_owned(), value.to_owned());
+                    let (key, value) = ("required".to_owned(), value.to_owned());
                     device.required = parse_bool(&value).ok_or(MountError::Value { key, value })?;
                 }
                 // `vendor.com/class=name` is a name.

@@ -19,7 +19,7 @@ use crate::expand::{Environment, Lexer, Variables};
 use crate::instruction::{Action, CopyFiles, SourceKind, Stage};
 use crate::options::Options;
 use crate::path;
-use crate::source_url::{is_web_file, parse_git, web_file_name};
+use crate::source_url::{is_web_file, parse_checksum, parse_git, web_file_name};
 
 /// The name of the argument.
 const NAME: &str = "SOURCE_DATE_EPOCH";
@@ -201,10 +201,8 @@ fn added(copy: &CopyFiles, variables: &Environment, lexer: &Lexer) -> Result<Sou
     let checksum = lexer.expand(&copy.checksum, variables)?.text;
     if is_web_file(&source) {
         let filename = web_file_name(&source);
-        let digest = (!checksum.is_empty()).then(|| checksum.parse()).transpose();
-        let checksum = digest.map_err(|error: digests::DigestError| {
-            wrong(EpochError::Checksum(error.to_string()))
-        })?;
+        let digest = (!checksum.is_empty()).then(|| parse_checksum(&checksum)).transpose();
+        let checksum = digest.map_err(|reason| wrong(EpochError::Checksum(reason.to_owned())))?;
         let http = HttpOptions { filename: filename.clone(), checksum, ..HttpOptions::default() };
         return Ok(Source::Web(State::http(&source, http, shown()), filename));
     }

@@ -70,7 +70,15 @@ pub enum StageError {
     NoTarget(String),
     /// `COPY --from=` with a number too high.
     #[error("invalid stage index {0}")]
-    Index(String),
+    Index(i64),
+    /// The name of a stage that no context could have.
+    #[error("invalid context name {name}: {reason}")]
+    ContextName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Stages need one another.
     #[error("circular dependency detected on stage: {0}")]
     Cycle(String),
@@ -175,8 +183,8 @@ pub enum CopyError {
     #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
     Mode(String),
     /// `--chmod` is no symbolic mode.
-    #[error("invalid mode {}", quoted(.0))]
-    SymbolicMode(String),
+    #[error("invalid syntax")]
+    SymbolicMode,
     /// `--checksum` of what has none, or is no checksum.
     #[error("{0}")]
     Checksum(String),
@@ -219,7 +227,7 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
     /// There is nothing to run.
-    #[error("arguments are required")]
+    #[error("failed to marshal LLB definition: arguments are required")]
     Empty,
     /// A here-document in the exec form.
     #[error("parsing produced an invalid run command: {0}")]
@@ -266,6 +274,9 @@ pub enum OptionError {
     /// Options that do not go together.
     #[error("{0}")]
     Conflict(&'static str),
+    /// A kind of network that does not exist.
+    #[error("invalid netmode {0}")]
+    NetMode(String),
     /// What is asked for is no scan.
     #[error("{0}")]
     Scan(String),

@@ -36,6 +36,9 @@ impl Builder<'_> {
         for Step { name, lines, ignore_cache, work } in std::mem::take(&mut stage.steps) {
             let options =
                 OpOptions { ignore_cache, sources: self.location(lines), ..OpOptions::named(name) };
+            if takes_from(&work, index) {
+                self.done.insert(index, state.clone());
+            }
             state = match work {
                 Work::MakeDir(make) => state.file(FileActions::new().make_dir(make), options),
                 Work::Copy(copying) => self.copy(&state, options, copying),
@@ -175,15 +178,23 @@ pub(super) fn needs(stage: &PlannedStage) -> BTreeSet<usize> {
         needs.insert(parent);
     }
     for step in &stage.steps {
-        let origins: Vec<&Origin> = match &step.work {
-            Work::MakeDir(_) => Vec::new(),
-            Work::Copy(copying) => copying.pieces.iter().map(|(origin, _)| origin).collect(),
-            Work::Run(running) => running.mounts.iter().map(|mount| &mount.origin).collect(),
-        };
-        needs.extend(origins.into_iter().filter_map(|origin| match origin {
+        needs.extend(origins(&step.work).filter_map(|origin| match origin {
             Origin::Stage(index) => Some(*index),
             _ => None,
         }));
     }
     needs
+}
+
+fn origins(work: &Work) -> Box<dyn Iterator<Item = &Origin> + '_> {
+    match work {
+        Work::MakeDir(_) => Box::new(std::iter::empty()),
+        Work::Copy(copying) => Box::new(copying.pieces.iter().map(|(origin, _)| origin)),
+        Work::Run(running) => Box::new(running.mounts.iter().map(|mount| &mount.origin)),
+    }
+}
+
+/// A trigger can take files from the stage that it has become a part of.
+fn takes_from(work: &Work, stage: usize) -> bool {
+    origins(work).any(|origin| matches!(origin, Origin::Stage(index) if *index == stage))
 }

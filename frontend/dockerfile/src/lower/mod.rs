@@ -135,6 +135,7 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
     let known = Known { arguments: &globals, lexer, native: &native, is_replaced: &is_replaced };
     let mut graph = StageGraph::build(stages.clone(), &known, lint)?;
     let target = graph.target(&request.options.target)?;
+    graph.link_all(&lexer)?;
     let bases = Bases {
         bridge: request.bridge,
         options: request.options,
@@ -143,7 +144,8 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
         implicit_target: request.platform.is_none(),
         native: request.native,
     };
-    let (openings, wanted) = resolve_all(request, &bases, &mut graph, target, lint).await?;
+    let (openings, wanted) =
+        resolve_all(request, &bases, (&mut graph, &lexer), target, lint).await?;
     let ignore_patterns = request.ignore.get().await?;
     let ignore = IgnoreFile::new(ignore_patterns.clone()).unwrap_or_default();
     let shared = Shared {
@@ -155,6 +157,7 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
         epoch: epoch.time(),
         ignore: &ignore,
         can_merge: request.bridge.supports("mergeop"),
+        all_stages: request.all_stages,
     };
     let planned = plan_stages(&shared, &bases, openings, &wanted, lint)?;
     finish(request, &shared, planned, target, ignore_patterns)
@@ -188,16 +191,17 @@ fn global_arguments(
 async fn resolve_all(
     request: &Request<'_>,
     bases: &Bases<'_>,
-    graph: &mut StageGraph,
+    (graph, lexer): (&mut StageGraph, &Lexer),
     target: usize,
     lint: &mut Linter,
 ) -> Result<(BTreeMap<usize, Opening>, BTreeSet<usize>), Problem> {
     let mut openings: BTreeMap<usize, Opening> = BTreeMap::new();
     let mut triggered = BTreeSet::new();
     loop {
+        let needed = graph.reachable(target);
         let wanted = match request.all_stages {
             true => (0..graph.nodes.len()).collect(),
-            false => graph.reachable(target),
+            false => needed.clone(),
         };
         for node in graph.nodes.iter().filter(|node| needs_image(node)) {
             parse_base(node)?;
@@ -209,10 +213,11 @@ async fn resolve_all(
         let missing = missing.collect();
         openings.extend(bases.resolve(graph, &missing, lint).await?);
         let mut again = false;
-        for index in &wanted {
+        // Stages that are only looked at are looked at as they are written.
+        for index in &needed {
             if triggered.insert(*index) {
                 let triggers = triggers(graph, &mut openings, *index);
-                again |= add_triggers(graph, *index, &triggers)?;
+                again |= add_triggers((graph, lexer), *index, &triggers)?;
             }
         }
         if !again {
@@ -223,7 +228,7 @@ async fn resolve_all(
 }
 
 fn needs_image(node: &stages::Node) -> bool {
-    node.parent.is_none() && !node.replaced && node.base != stages::SCRATCH
+    node.parent.is_none() && node.base != stages::SCRATCH
 }
 
 /// Returns what a stage's base wants done first, as text.
@@ -234,6 +239,10 @@ fn triggers(
 ) -> Vec<String> {
     let node = &graph.nodes[index];
     if node.replaced || !node.is_stage {
+        // What the image wants done is not done by whoever takes it as it is.
+        if let Some(opening) = openings.get_mut(&index) {
+            opening.image.config.on_build.clear();
+        }
         return Vec::new();
     }
     let kept = |instruction: &Arc<Instruction>| match &instruction.action {
@@ -250,7 +259,7 @@ fn triggers(
 }
 
 fn add_triggers(
-    graph: &mut StageGraph,
+    (graph, lexer): (&mut StageGraph, &Lexer),
     index: usize,
     triggers: &[String],
 ) -> Result<bool, Problem> {
@@ -268,7 +277,7 @@ fn add_triggers(
     };
     let instructions: Result<Vec<_>, _> = triggers.iter().map(read).collect();
     instructions
-        .and_then(|instructions| graph.add_triggers(index, instructions))
+        .and_then(|instructions| graph.add_triggers(index, instructions, lexer))
         .map_err(|problem| problem.only_at(lines))
 }
 
@@ -308,10 +317,9 @@ fn plan_stages(
     let mut done: Vec<bool> =
         graph.nodes.iter().map(|node| !node.is_stage || node.replaced).collect();
     // Images have no instructions of their own: they come first, since stages copy from them.
-    let images = wanted.iter().filter(|index| done[**index]);
-    let order: Vec<usize> =
-        images.chain(wanted.iter().filter(|index| !done[**index])).copied().collect();
-    for index in order {
+    let (stages, images): (Vec<usize>, Vec<usize>) =
+        wanted.iter().partition(|index| graph.nodes[**index].is_stage);
+    for index in images.into_iter().chain(stages) {
         let node = &graph.nodes[index];
         let parent = node.parent.and_then(|parent| planned.stages.get_mut(&parent));
         let (opening, inherited) = match parent {

@@ -70,7 +70,7 @@ pub(super) struct StageGraph {
 }
 
 impl StageGraph {
-    /// Expands what stages begin with and links them.
+    /// Expands what stages begin with and finds those that begin with another.
     pub(super) fn build(
         stages: Vec<Stage>,
         known: &Known<'_>,
@@ -79,32 +79,37 @@ impl StageGraph {
         let mut graph = Self::default();
         for (index, stage) in stages.into_iter().enumerate() {
             let mut node = stage_node(stage, known, lint)?;
+            check_name(&node.stage.name)?;
             node.replaced = !node.stage.name.is_empty()
                 && (known.is_replaced)(&node.stage.name, node.platform.as_ref());
             if node.stage.name.is_empty() {
                 node.label = format!("stage-{index}");
             }
-            if node.replaced {
-                node.stage.instructions.clear();
-            } else {
+            if !node.replaced {
                 node.parent = graph.by_name.get(&node.base).copied();
+                let base = usize::from(node.base != SCRATCH && node.parent.is_none());
+                node.total = base + node.stage.instructions.iter().filter(|i| is_step(i)).count();
             }
-            let base = usize::from(node.base != SCRATCH && node.parent.is_none());
-            node.total = base + node.stage.instructions.iter().filter(|i| is_step(i)).count();
             graph.add(node);
         }
-        for index in 0..graph.nodes.len() {
-            let instructions = std::mem::take(&mut graph.nodes[index].stage.instructions);
-            let linked = instructions.iter().map(|instruction| graph.link(index, instruction));
+        Ok(graph)
+    }
+
+    /// Finds where all instructions take files from.
+    pub(super) fn link_all(&mut self, lexer: &Lexer) -> Result<(), Problem> {
+        for index in 0..self.nodes.len() {
+            let instructions = std::mem::take(&mut self.nodes[index].stage.instructions);
+            let linked =
+                instructions.iter().map(|instruction| self.link(index, instruction, lexer));
             let sources = linked.collect::<Result<Vec<_>, _>>()?;
-            graph.nodes[index].stage.instructions = instructions;
-            graph.nodes[index].sources = sources;
+            self.nodes[index].stage.instructions = instructions;
+            self.nodes[index].sources = sources;
         }
-        graph.refuse_cycles()?;
-        if let ([only], 0) = (graph.nodes.as_mut_slice(), graph.unnamed_sources) {
+        self.refuse_cycles()?;
+        if let ([only], 0) = (self.nodes.as_mut_slice(), self.unnamed_sources) {
             only.label.clear();
         }
-        Ok(graph)
+        Ok(())
     }
 
     fn add(&mut self, node: Node) -> usize {
@@ -146,20 +151,25 @@ impl StageGraph {
         &mut self,
         stage: usize,
         instruction: &Instruction,
+        lexer: &Lexer,
     ) -> Result<Vec<Option<usize>>, Problem> {
         let lines = instruction.lines;
         let sources = match &instruction.action {
             Action::Copy(copy) if !copy.from.is_empty() => {
-                vec![Some(self.source(&copy.from, lines).map_err(|p| p.at(lines))?)]
+                vec![Some(self.source(&copy.from, lines, lexer).map_err(|p| p.at(lines))?)]
             }
             Action::Run(run) => {
                 let mut sources = Vec::with_capacity(run.mounts.len());
                 for mount in &run.mounts {
-                    if mount.from.is_empty() {
-                        self.unnamed_sources += 1;
-                        sources.push(None);
-                    } else {
-                        sources.push(Some(self.named_source(&mount.from, lines)));
+                    // A cache begins with the empty image, or with a stage that took its name.
+                    let from = if mount.from.is_empty() { SCRATCH } else { &mount.from };
+                    match self.find(from) {
+                        Some(stage) => sources.push(Some(stage)),
+                        None if mount.from.is_empty() => {
+                            self.unnamed_sources += 1;
+                            sources.push(None);
+                        }
+                        None => sources.push(Some(self.named_source(from, lines))),
                     }
                 }
                 sources
@@ -172,20 +182,18 @@ impl StageGraph {
     }
 
     /// Returns the node of `--from`: a stage by number or name, else an image.
-    fn source(&mut self, from: &str, lines: Lines) -> Result<usize, Problem> {
+    fn source(&mut self, from: &str, lines: Lines, lexer: &Lexer) -> Result<usize, Problem> {
         let wrong = |error: super::LowerError| Problem::from(error);
-        let expanded = Lexer::new('\\').expand(from, &NoVariables)?;
+        let expanded = lexer.expand(from, &NoVariables)?;
         if expanded.text != from {
             return Err(wrong(super::CopyError::VariableFrom.into()));
         }
-        if !from.is_empty() && from.bytes().all(|byte| byte.is_ascii_digit()) {
-            let index = from
-                .parse()
-                .ok()
-                .filter(|index| self.nodes.get(*index).is_some_and(|node: &Node| node.is_stage));
-            return index.ok_or_else(|| wrong(StageError::Index(from.to_owned()).into()));
-        }
-        Ok(self.named_source(from, lines))
+        let Ok(number) = from.parse::<i64>() else {
+            return Ok(self.named_source(from, lines));
+        };
+        let is_stage = |index: &usize| self.nodes.get(*index).is_some_and(|node| node.is_stage);
+        let index = usize::try_from(number).ok().filter(is_stage);
+        index.ok_or_else(|| wrong(StageError::Index(number).into()))
     }
 
     fn named_source(&mut self, from: &str, lines: Lines) -> usize {
@@ -203,10 +211,11 @@ impl StageGraph {
         &mut self,
         stage: usize,
         triggers: Vec<Arc<Instruction>>,
+        lexer: &Lexer,
     ) -> Result<bool, Problem> {
         let mut sources = Vec::with_capacity(triggers.len());
         for trigger in &triggers {
-            sources.push(self.link(stage, trigger)?);
+            sources.push(self.link(stage, trigger, lexer)?);
         }
         let new = sources.iter().any(|found| !found.is_empty());
         let node = &mut self.nodes[stage];
@@ -224,6 +233,10 @@ impl StageGraph {
         while let Some(index) = pending.pop() {
             if found.insert(index) {
                 let node = &self.nodes[index];
+                // What stands in its place has all it needs.
+                if node.replaced {
+                    continue;
+                }
                 pending.extend(node.parent);
                 pending.extend(node.dependencies.iter().map(|(source, _)| *source));
             }
@@ -253,7 +266,7 @@ impl StageGraph {
                     continue;
                 };
                 if path.iter().any(|(on_path, _)| *on_path == source) {
-                    return Err(self.cycle(index, &path));
+                    return Err(self.cycle(start, &path));
                 }
                 if !done[source] {
                     path.push((source, 0));
@@ -263,6 +276,7 @@ impl StageGraph {
         Ok(())
     }
 
+    /// Names the stage that the search began with, and all that leads round from it.
     fn cycle(&self, stage: usize, path: &[(usize, usize)]) -> Problem {
         let error = StageError::Cycle(self.nodes[stage].label.clone());
         let problem = Problem::from(super::LowerError::from(error));
@@ -278,6 +292,17 @@ impl StageGraph {
 /// Steps that clients count.
 fn is_step(instruction: &Instruction) -> bool {
     matches!(instruction.action, Action::Copy(_) | Action::Run(_) | Action::Workdir(_))
+}
+
+/// Checks that a context could have the name of a stage, whether there is one or not.
+fn check_name(name: &str) -> Result<(), Problem> {
+    if name.is_empty() || checks::RESERVED_STAGES.contains(&name) {
+        return Ok(());
+    }
+    oci::Reference::parse(name).map(drop).map_err(|reason| {
+        let (name, reason) = (name.to_owned(), reason.to_string());
+        Problem::from(super::LowerError::from(StageError::ContextName { name, reason }))
+    })
 }
 
 fn image_node(base: &str, lines: Lines) -> Node {
@@ -325,7 +350,7 @@ fn stage_node(stage: Stage, known: &Known<'_>, lint: &mut Linter) -> Result<Node
     let mut platform = None;
     if !stage.platform.is_empty() {
         let expansion = expand(&stage.platform, lint)
-            .map_err(|problem| problem.context("failed to process arguments for platform"))?;
+            .map_err(|problem| problem.context("failed to process arguments for platform "))?;
         checks::platform_flag(&expansion, arguments, &stage, native, lint);
         let hint = undeclared_hint(&expansion, arguments);
         let suggest = |problem: Problem| problem.suggesting(&hint);

@@ -127,10 +127,72 @@ async fn contexts_that_cannot_be_loaded_are_named() {
         ("foo:bar", "unsupported context source foo for base"),
         ("input:x", "invalid input x for base"),
         ("git:x", "invalid git context git:x"),
-        ("docker-image://Bad", "invalid reference format: repository name (Bad) must be lowercase"),
+        (
+            "docker-image://Bad",
+            "invalid reference format: repository name (library/Bad) must be lowercase",
+        ),
         ("oci-layout://store", "oci-layout reference \"store\" has no digest"),
     ] {
         let error = Fake::new("FROM base\n").option("context:base", value).error().await;
         assert_eq!(error.message(), expected);
     }
+}
+
+#[tokio::test]
+async fn how_eagerly_registries_are_asked_is_no_matter_of_contexts_by_name() {
+    for mode in ["default", "pull", "local"] {
+        let graph = Fake::new("FROM base\n")
+            .option("context:base", "docker-image://alpine")
+            .option("image-resolve-mode", mode)
+            .graph()
+            .await;
+        assert!(
+            graph.contains("[context base] alpine") && !graph.contains("resolvemode"),
+            "{graph}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_context_by_name_has_no_time_of_its_own() {
+    let config = r#"{"architecture":"amd64","os":"linux","created":"2020-01-01T00:00:00Z"}"#;
+    let fake = Fake::new("FROM base\n").image("docker.io/library/old:1", config);
+    let result = fake.option("context:base", "docker-image://old:1").build().await;
+    for key in [bridge::keys::IMAGE_CONFIG, bridge::keys::BASE_CONFIG] {
+        assert!(!String::from_utf8_lossy(&result.metadata[key]).contains("created"), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_triggers_of_an_image_that_stands_for_the_wanted_stage_are_gone() {
+    let config = r#"{"architecture":"amd64","os":"linux","config":{"OnBuild":["RUN a"]}}"#;
+    let fake = Fake::new("FROM alpine AS base\n").image("docker.io/library/waits:1", config);
+    let config = fake.option("context:base", "docker-image://waits:1").config().await;
+    assert_eq!(config["config"]["OnBuild"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn a_directory_of_a_repository_is_the_context_but_the_dockerfile_is_at_its_root() {
+    let address = "https://example.com/r.git";
+    let (result, said) = Fake::new("x")
+        .file("git:example.com/r.git", "Dockerfile", "FROM scratch\nCOPY a /\n")
+        .option("context", address)
+        .option("contextsubdir", "sub")
+        .run()
+        .await;
+    assert!(result.is_ok(), "{result:?} {:?}", said.calls);
+}
+
+#[tokio::test]
+async fn repositories_that_are_added_do_not_widen_the_context_but_are_told_to_it() {
+    let file = "FROM scratch\nCOPY a /\nADD git@example.com:a/b.git /x/\nADD https://example.com/c.git /y/\n";
+    let graph = Fake::new(file).graph().await;
+    assert!(graph.contains(r#"local.followpaths=["a","git@example.com:a/b.git"]"#), "{graph}");
+}
+
+#[tokio::test]
+async fn memory_does_not_widen_the_context() {
+    let file = "FROM alpine\nCOPY a /\nRUN --mount=type=tmpfs,target=/x b\n";
+    let graph = Fake::new(file).graph().await;
+    assert!(graph.contains(r#"local.followpaths=["a"]"#), "{graph}");
 }

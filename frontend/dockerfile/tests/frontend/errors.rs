@@ -45,7 +45,7 @@ const MISTAKES: &[(&str, &str, &[i32])] = &[
     ),
     (
         "FROM Upper\n",
-        "failed to parse stage name \"Upper\": invalid reference format: repository name (Upper) must be lowercase",
+        "failed to parse stage name \"Upper\": invalid reference format: repository name (library/Upper) must be lowercase",
         &[1],
     ),
     (
@@ -91,7 +91,7 @@ const MISTAKES: &[(&str, &str, &[i32])] = &[
     ("FROM alpine\nENV A=${B:?tell}\n", "failed to process \"${B:?tell}\": B: tell", &[2]),
     ("FROM alpine\nSTOPSIGNAL FOO\n", "invalid signal: FOO", &[2]),
     ("FROM alpine\nEXPOSE 80/foo\n", "invalid port: \"80/foo\": invalid proto: foo", &[2]),
-    ("FROM alpine\nRUN []\n", "arguments are required", &[2]),
+    ("FROM alpine\nRUN []\n", "failed to marshal LLB definition: arguments are required", &[2]),
 ];
 
 #[tokio::test]

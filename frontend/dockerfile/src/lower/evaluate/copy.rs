@@ -14,7 +14,9 @@ use crate::expand::Lexer;
 use crate::instruction::{CopyFiles, InlineFile, Instruction, SourceKind};
 use crate::lint::{checks, rules};
 use crate::path::{self, Mark, absolute};
-use crate::source_url::{GitSource, has_web_scheme, is_web_file, parse_git, web_file_name};
+use crate::source_url::{
+    GitSource, has_web_scheme, is_web_file, parse_checksum, parse_git, web_file_name,
+};
 
 /// What all sources of one instruction share, expanded.
 struct Target<'a> {
@@ -25,7 +27,10 @@ struct Target<'a> {
     place: String,
     owner: String,
     mode: Option<CopyMode>,
+    /// What the flag says, or the address of the last repository that said it.
     checksum: String,
+    /// The same.
+    keep_git_dir: Option<bool>,
 }
 
 impl Stage<'_> {
@@ -41,21 +46,23 @@ impl Stage<'_> {
         let sources = self.expand_all(instruction, &copy.sources)?;
         let destination = self.expand(instruction, &copy.destination)?;
         let inline = self.inline_files(instruction, &copy.inline)?;
+        let tree = self.copy_origin(position, copy).map_err(LowerError::from)?;
         let mode = match mode_text.as_str() {
             "" => None,
             text => Some(mode::parse(text).map_err(LowerError::from)?),
         };
         let place = windows::plain(&self.platform.os, &destination, Mark::Kept);
         let place = place.map_err(LowerError::from)?;
-        let target = Target { copy, sources, destination, place, owner, mode, checksum };
+        let keep_git_dir = copy.keep_git_dir;
+        let mut target =
+            Target { copy, sources, destination, place, owner, mode, checksum, keep_git_dir };
         check_checksum(&target).map_err(LowerError::from)?;
-        let tree = self.copy_origin(position, copy).map_err(LowerError::from)?;
 
         let text = shown(&instruction.code, &self.shared.lexer, &self.inherited.env);
         let name = self.name.next(&text, &self.inherited.env, self.onbuild);
         let mut pieces = Vec::new();
-        for source in &target.sources {
-            pieces.push(self.piece(instruction, &target, source, &tree)?);
+        for source in target.sources.clone() {
+            pieces.push(self.piece(instruction, &mut target, &source, &tree)?);
         }
         for file in &inline {
             pieces.push(self.inline_piece(&target, file));
@@ -108,7 +115,7 @@ impl Stage<'_> {
     fn piece(
         &mut self,
         instruction: &Instruction,
-        target: &Target<'_>,
+        target: &mut Target<'_>,
         source: &str,
         tree: &Origin,
     ) -> Result<(Origin, llb::CopyFiles), LowerError> {
@@ -117,6 +124,9 @@ impl Stage<'_> {
             Some(Ok(git)) if !git.looks_local => {
                 if target.copy.kind == SourceKind::Copy {
                     return Err(CopyError::Address("git ref").into());
+                }
+                if !has_web_scheme(source) {
+                    self.use_path(None, path::join("/", source));
                 }
                 let (remote, options) = git_options(git, target)?;
                 let files = llb::CopyFiles { src: "/".to_owned(), ..self.base_copy(target) };
@@ -180,13 +190,12 @@ impl Stage<'_> {
         target: &Target<'_>,
         url: &str,
     ) -> Result<(Origin, llb::CopyFiles), CopyError> {
-        let checksum =
-            match target.checksum.as_str() {
-                "" => None,
-                text => Some(text.parse().map_err(|error: digests::DigestError| {
-                    CopyError::Checksum(error.to_string())
-                })?),
-            };
+        let checksum = match target.checksum.as_str() {
+            "" => None,
+            text => Some(
+                parse_checksum(text).map_err(|reason| CopyError::Checksum(reason.to_owned()))?,
+            ),
+        };
         let filename = web_file_name(url);
         let files = llb::CopyFiles {
             src: filename.clone(),
@@ -246,9 +255,8 @@ fn check_checksum(target: &Target<'_>) -> Result<(), CopyError> {
     Ok(())
 }
 
-fn git_options(git: GitSource, target: &Target<'_>) -> Result<(String, GitOptions), CopyError> {
-    let copy = target.copy;
-    if let (Some(flag), Some(query)) = (copy.keep_git_dir, git.keep_git_dir)
+fn git_options(git: GitSource, target: &mut Target<'_>) -> Result<(String, GitOptions), CopyError> {
+    if let (Some(flag), Some(query)) = (target.keep_git_dir, git.keep_git_dir)
         && flag != query
     {
         return Err(CopyError::Git("inconsistent keep-git-dir configuration".to_owned()));
@@ -258,11 +266,15 @@ fn git_options(git: GitSource, target: &Target<'_>) -> Result<(String, GitOption
         let (given, wanted) = (crate::quote::quoted(given), crate::quote::quoted(wanted));
         return Err(CopyError::Git(format!("checksum mismatch {given} != {wanted}")));
     }
+    target.keep_git_dir = git.keep_git_dir.or(target.keep_git_dir);
+    if !git.checksum.is_empty() {
+        target.checksum = git.checksum;
+    }
     let options = GitOptions {
         reference: git.reference,
         subdir: git.subdir,
-        keep_git_dir: git.keep_git_dir.or(copy.keep_git_dir).unwrap_or(false),
-        checksum: if git.checksum.is_empty() { given.clone() } else { git.checksum },
+        keep_git_dir: target.keep_git_dir.unwrap_or(false),
+        checksum: target.checksum.clone(),
         skip_submodules: git.submodules == Some(false),
         fetch_by_commit: git.fetch_by_commit,
         ..GitOptions::default()

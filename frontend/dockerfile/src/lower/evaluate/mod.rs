@@ -52,6 +52,8 @@ pub(super) struct Shared<'a> {
     /// Whether the builder can lay one tree over another without copying; without it, `--link` is an
     /// ordinary copy.
     pub(super) can_merge: bool,
+    /// Whether stages are gone through that something else stands in place of, too.
+    pub(super) all_stages: bool,
 }
 
 /// A stage whose files are still those of its base.
@@ -182,8 +184,9 @@ pub(super) fn evaluate(
         healthcheck_at: None,
     };
     stage.take_image_defaults().map_err(|error| Problem::from(error).at(node.stage.lines))?;
-    for position in 0..node.stage.instructions.len() {
-        let instruction = &node.stage.instructions[position];
+    let skipped = node.replaced && !shared.all_stages;
+    let instructions = if skipped { &[] } else { node.stage.instructions.as_slice() };
+    for (position, instruction) in instructions.iter().enumerate() {
         stage.onbuild = position < node.triggers;
         stage.run(position, instruction).map_err(|problem| problem.at(instruction.lines))?;
     }
@@ -280,18 +283,21 @@ impl Stage<'_> {
     ) -> Result<Vec<Pair>, Problem> {
         let mut expanded = Vec::with_capacity(pairs.len());
         for pair in pairs {
-            if pair.legacy {
-                let keyword = &instruction.keyword;
-                let text = format!(
-                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-                );
-                self.warn(&rules::LEGACY_KEY_VALUE_FORMAT, instruction, text);
-            }
             let key = self.expand(instruction, &pair.key)?;
             let value = self.expand(instruction, &pair.value)?;
             expanded.push(Pair { key, value, legacy: pair.legacy });
         }
         Ok(expanded)
+    }
+
+    fn warn_legacy(&mut self, instruction: &Instruction, pair: &Pair) {
+        if pair.legacy {
+            let keyword = &instruction.keyword;
+            let text = format!(
+                "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+            );
+            self.warn(&rules::LEGACY_KEY_VALUE_FORMAT, instruction, text);
+        }
     }
 
     fn warn(&mut self, rule: &'static Rule, instruction: &Instruction, text: impl Into<String>) {
@@ -394,6 +400,7 @@ impl Stage<'_> {
         let pairs = self.expand_pairs(instruction, pairs)?;
         let mut history = String::from("ENV");
         for pair in &pairs {
+            self.warn_legacy(instruction, pair);
             if checks::seems_secret(&pair.key) {
                 self.warn_secret("ENV", &pair.key, instruction);
             }
@@ -410,6 +417,7 @@ impl Stage<'_> {
         let pairs = self.expand_pairs(instruction, pairs)?;
         let mut history = String::from("LABEL");
         for pair in pairs {
+            self.warn_legacy(instruction, &pair);
             history.push(' ');
             history.push_str(&pair.joined());
             self.image.config.labels.insert(pair.key, pair.value);

@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Result<CopyMode, CopyError> {
     if text.split(',').all(is_clause) {
         Ok(CopyMode::Symbolic(text.to_owned()))
     } else {
-        Err(CopyError::SymbolicMode(text.to_owned()))
+        Err(CopyError::SymbolicMode)
     }
 }
 
@@ -28,11 +28,8 @@ fn is_clause(clause: &str) -> bool {
         return false;
     }
     while let Some(after) = rest.strip_prefix(['=', '+', '-']) {
-        // Either another class is copied, or permissions are listed.
-        rest = match after.strip_prefix(['u', 'g', 'o']) {
-            Some(after) => after,
-            None => after.trim_start_matches(['r', 'w', 'x', 'X', 's', 't']),
-        };
+        // Other classes are copied and permissions listed, in any order.
+        rest = after.trim_start_matches(['r', 'w', 'x', 'X', 's', 't', 'u', 'g', 'o']);
     }
     rest.is_empty()
 }
@@ -45,14 +42,14 @@ mod tests {
     fn modes_are_octal_or_symbolic() {
         assert_eq!(parse("0755"), Ok(CopyMode::Bits(0o755)));
         assert_eq!(parse("7777"), Ok(CopyMode::Bits(0o7777)));
-        for text in ["u+x", "u=rwX,go-w", "a=r", "+x", "g=u", "u+r-w", "o="] {
+        for text in ["u+x", "u=rwX,go-w", "a=r", "+x", "g=u", "u+r-w", "u=rg", "o="] {
             assert_eq!(parse(text), Ok(CopyMode::Symbolic(text.into())), "{text}");
         }
         for text in ["8", "10000", "75x"] {
             assert_eq!(parse(text), Err(CopyError::Mode(text.into())), "{text}");
         }
         for text in ["foo", "u", "u+q", "u+x,"] {
-            assert_eq!(parse(text), Err(CopyError::SymbolicMode(text.into())), "{text}");
+            assert_eq!(parse(text), Err(CopyError::SymbolicMode), "{text}");
         }
     }
 }

@@ -6,6 +6,7 @@ use llb::{
 };
 
 use super::super::plan::{Mounted, Origin};
+use super::super::stages::SCRATCH;
 use super::super::{LowerError, RunError};
 use super::Stage;
 use crate::error::Problem;
@@ -41,11 +42,21 @@ impl Stage<'_> {
         let mut found = FoundMounts::default();
         for (which, flag) in run.mounts.iter().enumerate() {
             let mount = flag.read(&mut |word| self.expand(instruction, word))?;
+            // The empty image that nobody names is meant by caches alone.
+            let source = match (mount.from.as_str(), mount.kind) {
+                ("", MountKind::Cache) => self.source(position, which).ok_or(SCRATCH),
+                ("", _) => Ok(None),
+                (from, _) => self.source(position, which).ok_or(from),
+            };
+            let source = source.map_err(|from| {
+                let (from, target) = (from.to_owned(), mount.target.clone());
+                LowerError::from(RunError::FromLater { from, target })
+            })?;
             match mount.kind {
                 MountKind::Secret => self.secret(instruction, &mount, &mut found),
                 MountKind::Ssh => self.ssh(instruction, &mount, &mut found)?,
                 MountKind::Bind | MountKind::Cache | MountKind::Tmpfs => {
-                    let tree = self.tree(position, which, &mount).map_err(LowerError::from)?;
+                    let tree = self.tree(&mount, source).map_err(LowerError::from)?;
                     if mount.kind == MountKind::Cache {
                         found.caches.push(cache_use(&flag.text, &mount, &tree));
                     }
@@ -56,7 +67,7 @@ impl Stage<'_> {
         Ok(found)
     }
 
-    fn tree(&mut self, position: usize, which: usize, mount: &Mount) -> Result<Mounted, RunError> {
+    fn tree(&mut self, mount: &Mount, stage: Option<usize>) -> Result<Mounted, RunError> {
         let dest = match path::clean(&mount.target) {
             clean if clean.starts_with('/') => mount.target.clone(),
             _ => path::join(&self.inherited.cwd, &mount.target),
@@ -65,7 +76,7 @@ impl Stage<'_> {
             return Err(RunError::Target(dest));
         }
         let source = path::join("/", &mount.source);
-        let origin = self.mount_origin(position, which, mount, &source)?;
+        let origin = self.mount_origin(mount.kind, stage, &source);
         let mut tree = match mount.kind {
             MountKind::Tmpfs => {
                 RunMount::tmpfs(dest, u64::try_from(mount.size).unwrap_or_default())
@@ -105,24 +116,16 @@ impl Stage<'_> {
         }
     }
 
-    fn mount_origin(
-        &mut self,
-        position: usize,
-        which: usize,
-        mount: &Mount,
-        source: &str,
-    ) -> Result<Origin, RunError> {
-        let later =
-            || RunError::FromLater { from: mount.from.clone(), target: mount.target.clone() };
-        match (mount.kind, self.source(position, which).ok_or_else(later)?) {
-            (MountKind::Tmpfs, _) | (MountKind::Cache, None) => Ok(Origin::Scratch),
+    fn mount_origin(&mut self, kind: MountKind, stage: Option<usize>, source: &str) -> Origin {
+        match (kind, stage) {
+            (MountKind::Tmpfs, _) | (MountKind::Cache, None) => Origin::Scratch,
             (_, Some(stage)) => {
                 self.use_path(Some(stage), source.to_owned());
-                Ok(Origin::Stage(stage))
+                Origin::Stage(stage)
             }
             (_, None) => {
                 self.use_path(None, source.to_owned());
-                Ok(Origin::Context)
+                Origin::Context
             }
         }
     }

@@ -8,7 +8,7 @@ const NAMES: [&str; 35] = [
 
 /// Returns true for a number or a name, with or without `SIG`.
 pub(crate) fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<i32>() {
+    if let Ok(number) = text.parse::<i64>() {
         return number != 0;
     }
     let upper = text.to_uppercase();
@@ -19,7 +19,7 @@ pub(crate) fn is_signal(text: &str) -> bool {
 fn is_real_time(name: &str) -> bool {
     let within = |rest: &str, sign, last| match rest.strip_prefix(sign) {
         None => rest.is_empty(),
-        Some(number) => number.parse::<u8>().is_ok_and(|number| (1..=last).contains(&number)),
+        Some(number) => (1..=last).any(|known: u8| known.to_string() == number),
     };
     match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(rest), _) => within(rest, '+', 15),
@@ -37,7 +37,7 @@ mod tests {
         for text in ["9", "SIGTERM", "term", "RTMIN", "SIGRTMIN+3", "RTMAX-14"] {
             assert!(is_signal(text), "{text}");
         }
-        for text in ["", "0", "SIGFOO", "RTMIN+16", "RTMAX-0", "SIG"] {
+        for text in ["", "0", "SIGFOO", "RTMIN+16", "RTMIN+01", "RTMAX-0", "RTMAX--1", "SIG"] {
             assert!(!is_signal(text), "{text}");
         }
     }
