@@ -173,7 +173,7 @@ fn describe_reference(
 fn describe_error(status: &Status, outcome: &mut Outcome) {
     outcome.add("error", status.message());
     let details = rpc::Status::decode(status.details()).unwrap_or_default().details;
-    for detail in details.iter().filter(|detail| detail.type_url.ends_with("errdefs.Source")) {
+    for detail in details.iter().filter(|detail| detail.type_url.ends_with("errdefs.Source+json")) {
         let source: Value = serde_json::from_slice(&detail.value).unwrap_or_default();
         outcome.add("error", &format!("in {} {}", source["info"]["filename"], source["ranges"]));
     }

@@ -22,7 +22,7 @@ const ENTITLEMENT: &str = "network.host";
 /// those of one build in the other.
 const LOWERED: usize = 8;
 /// Images of the public registry that Dockerfiles of the cases begin with. Each is the busybox here.
-const PUBLIC: [&str; 18] = [
+const PUBLIC: [&str; 20] = [
     "library/alpine:latest",
     "library/busybox:1",
     "library/busybox:latest",
@@ -40,6 +40,8 @@ const PUBLIC: [&str; 18] = [
     "library/rust:1-slim",
     "library/ubuntu:24.04",
     "astral-sh/uv:latest",
+    "davidanson/markdownlint-cli2:v0.14.0",
+    "hexpm/elixir:1.17.3-erlang-27.1.2-debian-bookworm",
     "tonistiigi/xx:latest",
 ];
 
