@@ -25,8 +25,8 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<FrontendResult, Problem>
     let mut lint = build.linter()?;
     let parsed = build.parse(&mut lint)?;
     let ignore = build.ignore_patterns();
-    let platform = build.options.platforms.first();
-    let lowered = build.lower((&parsed, &ignore), platform, false, &mut lint).await?;
+    // As of other questions, it is no matter for which platform a build is asked.
+    let lowered = build.lower((&parsed, &ignore), None, false, &mut lint).await?;
     let messages = marshal(&lowered)?.messages();
     let shown =
         Shown { def: messages.operations, metadata: messages.metadata, source: messages.source };

@@ -128,6 +128,9 @@ async fn a_graph_is_told_in_place_of_being_built() {
     let json: Value = serde_json::from_slice(&first.metadata["result.json"]).unwrap();
     assert!(json["def"].to_string().contains(r#""src":"/a""#), "{json}");
 
+    let other = fake().option("platform", "linux/s390x").build().await;
+    assert!(!String::from_utf8_lossy(&other.metadata["result.json"]).contains("s390x"));
+
     let wrong = Fake::new("FROM alpine\nRNU x\n").option("requestid", "frontend.convertllb");
     let error = wrong.run().await.0.unwrap_err();
     assert!(error.message().contains("unknown instruction: RNU"), "{error}");
