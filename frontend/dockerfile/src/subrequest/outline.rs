@@ -54,8 +54,8 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
     let ignore = build.ignore_patterns();
     // Nothing is built: what the daemon would build for by itself will do.
     let outline = build.lower((&parsed, &ignore), None, false, &mut lint).await?.outline;
-    let secrets = needed(outline.stages.iter().map(|stage| &stage.secrets));
-    let ssh = needed(outline.stages.iter().map(|stage| &stage.ssh));
+    let secrets = needed(outline.stages.iter().rev().map(|stage| &stage.secrets));
+    let ssh = needed(outline.stages.iter().rev().map(|stage| &stage.ssh));
     let args = arguments(&outline);
     let shown = Shown {
         name: outline.name,
@@ -69,10 +69,11 @@ pub(super) async fn answer(build: &Build<'_>) -> Result<Answer, Problem> {
     Answer::new(&shown, text)
 }
 
-/// Returns the arguments that are used, by the place of their definition.
+/// Returns the arguments that are used, by the place of their definition. Of several of a name that of the wanted stage
+/// is told, or of the last before it.
 fn arguments(outline: &Outline) -> Vec<Argument> {
-    let mut found: BTreeMap<(Lines, &str), &Definition> = BTreeMap::new();
-    for stage in &outline.stages {
+    let mut found: BTreeMap<&str, &Definition> = BTreeMap::new();
+    for stage in outline.stages.iter().rev() {
         let mut used = BTreeSet::new();
         let mut pending: Vec<&str> = stage.used.iter().map(String::as_str).collect();
         while let Some(name) = pending.pop() {
@@ -81,22 +82,23 @@ fn arguments(outline: &Outline) -> Vec<Argument> {
             }
             let own = stage.arguments.get(name);
             if let Some(definition) = own.or_else(|| outline.globals.defined.get(name)) {
-                found.insert((definition.lines, name), definition);
+                found.entry(name).or_insert(definition);
                 pending.extend(definition.needs.iter().map(String::as_str));
             }
         }
     }
-    let mut seen = BTreeSet::new();
-    let once = found.into_values().filter(|definition| seen.insert(&definition.argument.name));
+    let mut found: Vec<_> = found.into_values().collect();
+    found.sort_by_key(|definition| definition.lines);
     let shown = |definition: &Definition| Argument {
         name: definition.argument.name.clone(),
         description: definition.argument.description.clone(),
         value: definition.value.clone(),
         location: Location::of(definition.lines),
     };
-    once.map(shown).collect()
+    found.into_iter().map(shown).collect()
 }
 
+/// Returns what is needed, by the place where it is said first in the first stage that says it.
 fn needed<'a>(stages: impl Iterator<Item = &'a BTreeMap<String, (bool, Lines)>>) -> Vec<Needed> {
     let mut found: BTreeMap<&String, (bool, Lines)> = BTreeMap::new();
     for (name, need) in stages.flatten() {

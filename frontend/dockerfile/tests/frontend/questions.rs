@@ -73,6 +73,22 @@ async fn an_outline_tells_what_is_needed() {
 }
 
 #[tokio::test]
+async fn an_outline_tells_what_the_wanted_stage_says_before_what_its_bases_say() {
+    let file = "FROM alpine AS a\nARG X=1\nARG Y=1\nRUN --mount=type=secret,id=s a\n\
+                FROM a\nRUN --mount=type=secret,id=s,required b\nARG X=2\n";
+    let (json, _) = ask("frontend.outline", file).await;
+    let line = |line: u32| json!({"ranges": [{"start": {"line": line}, "end": {"line": line}}]});
+    assert_eq!(
+        json["args"],
+        json!([
+            {"name": "Y", "value": "1", "location": line(3)},
+            {"name": "X", "value": "2", "location": line(7)},
+        ])
+    );
+    assert_eq!(json["secrets"], json!([{"name": "s", "required": true, "location": line(6)}]));
+}
+
+#[tokio::test]
 async fn the_questions_are_described() {
     let (json, text) = ask("frontend.subrequests.describe", "FROM alpine\n").await;
     insta::assert_snapshot!("describe", text);
