@@ -1,8 +1,8 @@
 //! The metadata store: small documents by table and key, crash-safe, written in groups.
 //!
 //! An embedded B-tree (`redb`) with one writer thread. Callers hand over changes and go on; the
-//! thread takes whatever has gathered, writes it as one transaction and syncs it. So a step does not
-//! wait for a disk. What is not synced yet is in a [journal](journal), from which it comes back after
+//! thread lets them gather for a moment, writes them as one transaction and syncs it. So a step does not
+//! wait for a disk, and steps in a row do not keep it busy. What is not synced yet is in a [journal](journal), from which it comes back after
 //! `kill -9`; a power loss may take the last changes: every prefix of the changes, in the order they were
 //! handed over, is a consistent state.
 //!
@@ -197,6 +197,9 @@ impl MetaStore {
     pub async fn flush(&self) -> Result<(), MetaError> {
         let (sender, receiver) = oneshot::channel();
         self.send(Change::Flush(sender));
+        if let Some(writer) = &*self.0.writer.lock() {
+            writer.thread().unpark();
+        }
         let ended = || -> WriteFailure { Arc::from(Box::from("the store is closed")) };
         let written = receiver.await.unwrap_or_else(|_| Err(ended()));
         written.map_err(|source| MetaError::Unwritable { path: self.0.path.clone(), source })
@@ -229,6 +232,7 @@ impl MetaStore {
     pub fn close(&self) {
         drop(self.0.changes.lock().take());
         if let Some(writer) = self.0.writer.lock().take() {
+            writer.thread().unpark();
             // The thread's panic was reported by the panic hook.
             let _ = writer.join();
         }
@@ -253,6 +257,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         drop(self.changes.get_mut().take());
         if let Some(writer) = self.writer.get_mut().take() {
+            writer.thread().unpark();
             let _ = writer.join();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase as _, TableDefinition};
@@ -41,7 +42,11 @@ pub(super) struct Files {
     pub(super) stem: PathBuf,
 }
 
-/// The writer: takes what has gathered, commits it as one, tells who waits for it. What could not be
+/// How long changes gather before they are committed, unless somebody waits for it. To commit and sync them
+/// costs as much as a short step does, and what is in a journal is safe from all but a loss of power.
+const GATHERING: Duration = Duration::from_millis(50);
+
+/// The writer: lets changes gather, takes what there is, commits it as one, tells who waits for it. What could not be
 /// written is kept, and written with what comes next.
 pub(super) fn write_groups(
     files: &Files,
@@ -52,6 +57,10 @@ pub(super) fn write_groups(
     let mut pending = Pending::new();
     let mut failing = false;
     while let Ok(first) = changes.recv() {
+        if !matches!(first, Change::Flush(_)) {
+            // Who waits, or closes the store, wakes this thread.
+            std::thread::park_timeout(GATHERING);
+        }
         let (gathered, number) = {
             let mut journal = journal.lock();
             (std::iter::once(first).chain(changes.try_iter()).collect::<Vec<_>>(), journal.turn())
