@@ -20,6 +20,9 @@ use crate::settle::{changes_nothing, settle};
 use crate::walk::TreeError;
 use crate::{LayerKey, SnapshotError, Usage, node};
 
+/// What was counted of a committed layer, beside its files.
+const RECORD: &str = "usage.json";
+
 /// Layers as directories.
 ///
 /// ```text
@@ -290,13 +293,13 @@ impl Store {
                 return Err(SnapshotError::Missing { layer, needed });
             }
         };
-        let path = directory.join("usage.json");
+        let path = directory.join(RECORD);
         let known = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let record = match known {
             Some(record) => record,
             None => {
                 let record = count(key, &directory)?;
-                write_record(&directory, &record)?;
+                replace_record(&directory, &record)?;
                 record
             }
         };
@@ -404,8 +407,13 @@ impl Unfinished {
         {
             record.idle_over = Some(below.clone());
         }
-        remove_tree(&self.work())?;
-        write_record(&directory, &record)?;
+        remove_work(&self.work())?;
+        // Nobody looks into the directory before it has its name, unless it had that already.
+        if self.state == State::New {
+            write_record(&directory.join(RECORD), &record)?;
+        } else {
+            replace_record(&directory, &record)?;
+        }
         self.store.mark(&self.key)?;
         let committed = self.store.committed(&self.key);
         fs::rename(&directory, &committed)
@@ -463,13 +471,30 @@ fn count(key: &LayerKey, directory: &HostPath) -> Result<Record, SnapshotError> 
     })
 }
 
-fn write_record(directory: &HostPath, record: &Record) -> Result<(), SnapshotError> {
-    let (path, beside) = (directory.join("usage.json"), directory.join("usage.json.new"));
+fn write_record(path: &HostPath, record: &Record) -> Result<(), SnapshotError> {
     serde_json::to_vec(record)
         .map_err(io::Error::from)
-        .and_then(|text| fs::write(&beside, text))
-        .and_then(|()| fs::rename(&beside, &path))
+        .and_then(|text| fs::write(path, text))
         .map_err(SnapshotError::io("write", path.as_path()))
+}
+
+fn replace_record(directory: &HostPath, record: &Record) -> Result<(), SnapshotError> {
+    let (path, beside) = (directory.join(RECORD), directory.join("usage.json.new"));
+    write_record(&beside, record)?;
+    fs::rename(&beside, &path).map_err(SnapshotError::io("write", path.as_path()))
+}
+
+/// Removes the work directory of an overlay, if there is one; blocking.
+fn remove_work(work: &HostPath) -> Result<(), SnapshotError> {
+    // What the kernel leaves in it need not be looked for.
+    let _ = fs::remove_file(work.join("work/incompat/volatile/dirty"));
+    for left in ["work/incompat/volatile", "work/incompat", "work"] {
+        let _ = fs::remove_dir(work.join(left));
+    }
+    match fs::remove_dir(work) {
+        Ok(()) => Ok(()),
+        Err(_) => remove_tree(work),
+    }
 }
 
 fn copy_root(from: &HostPath, to: &HostPath) -> Result<(), TreeError> {
