@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, Resources};
+use crate::Resources;
 
 /// The control group trees of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,18 +60,18 @@ impl CgroupTrees {
         self.unified.iter().chain(self.legacy.iter().map(|(_, place)| place)).map(PathBuf::as_path)
     }
 
-    /// Decides which groups a container gets, below `family` below `parent`.
+    /// Decides which groups a container gets: those called `name` below `family` below `parent`.
     pub(crate) fn plan(
         &self,
         parent: Option<&str>,
         family: &str,
-        id: &ContainerId,
+        name: &str,
         resources: &Resources,
     ) -> Option<CgroupPlan> {
         let parent = Path::new(parent.unwrap_or_default());
         let parent = parent.components().filter(|part| matches!(part, Component::Normal(_)));
         let parent: PathBuf = parent.collect();
-        let place = |root: &Path| root.join(&parent).join(family).join(id.as_str());
+        let place = |root: &Path| root.join(&parent).join(family).join(name);
         let has_parent = |root: &Path| parent != Path::new("") && root.join(&parent).is_dir();
         let host = |path: PathBuf| HostPath::new(path).ok();
         let mut plan = CgroupPlan::default();
@@ -331,8 +331,7 @@ mod tests {
 33 30 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
 
     fn plan(mountinfo: &str, resources: &Resources) -> Option<CgroupPlan> {
-        let id = ContainerId::new("one").unwrap();
-        CgroupTrees::from_mountinfo(mountinfo).plan(Some("/a/../b"), "larder-1", &id, resources)
+        CgroupTrees::from_mountinfo(mountinfo).plan(Some("/a/../b"), "larder-1", "one", resources)
     }
 
     #[test]

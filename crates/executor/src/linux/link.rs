@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
@@ -81,6 +82,15 @@ impl Link {
                 Ok(_) => descriptors.clear(),
             }
         }
+    }
+
+    /// Ends the connection and waits, for a moment, until the other end is closed. Blocks.
+    pub(crate) fn part(self) {
+        self.hang_up();
+        let deadline = Timespec { tv_sec: 2, tv_nsec: 0 };
+        let mut polled = [PollFd::new(&self.0, PollFlags::RDHUP)];
+        // If it takes longer, the next executor finds what is left.
+        let _ = poll(&mut polled, Some(&deadline));
     }
 
     /// Fills `buffer`; false if the end came first.

@@ -4,17 +4,16 @@ use mount::{GuestPath, HostPath, Mount};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::CgroupPlan;
-use crate::{
-    ContainerId, DnsConfig, ExitStatus, ExtraHost, Security, SetupError, Ulimit, UserSpec,
-};
+use crate::{DnsConfig, ExitStatus, ExtraHost, Resources, Security, SetupError, Ulimit, UserSpec};
 
-/// The first message to a keeper: what it is to keep. The process's standard streams come along,
-/// three, or none if it gets a terminal.
+/// The first message to a keeper: what it is to keep.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// A container and its first process.
-    Start(Box<ContainerPlan>),
-    /// A further process in the container of the keeper that this one comes from.
+    /// A container, as far as it can be made before it is known what runs in it. When it is made, a
+    /// [`ContainerPlan`] follows, to its first process.
+    Start(Box<Preparation>),
+    /// A further process in the container of the keeper that this one comes from. Its standard streams
+    /// come along, three, or none if it gets a terminal.
     Exec(Box<ProcessPlan>),
 }
 
@@ -28,6 +27,8 @@ pub(crate) enum Request {
 /// What a keeper says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
+    /// The container is made and waits for its plan.
+    Prepared,
     /// The process runs. A descriptor of it comes along, and its terminal's if it has one.
     Started,
     /// It could not be started, and nothing is left of the attempt.
@@ -36,26 +37,71 @@ pub(crate) enum Report {
     Exited(ExitStatus),
 }
 
-/// A container, described for the helper: every choice is made.
+/// What a container is made of before it is known what runs in it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ContainerPlan {
-    pub id: ContainerId,
+pub(crate) struct Preparation {
+    pub shape: Shape,
     /// An empty directory to assemble mounts on.
     pub scratch: HostPath,
+    pub cgroup: Option<CgroupPlan>,
+    /// True to show the container its own cgroup as the root.
+    pub cgroup_namespace: bool,
+}
+
+/// In what containers differ before it is known what runs in them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub security: Security,
+    pub own_network: bool,
+    pub shm_size: u64,
+    /// What is mounted as always.
+    pub usual: Usual,
+    /// The cgroup to make the container's below.
+    pub cgroup_parent: Option<String>,
+    pub resources: Resources,
+}
+
+/// Which of the usual trees a container has as they always are: nothing is mounted by its caller at the
+/// place of one of their parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Usual {
+    /// `/proc`.
+    pub proc: bool,
+    /// `/dev`, with what is mounted in it.
+    pub dev: bool,
+    /// `/sys`, with the control groups.
+    pub sys: bool,
+}
+
+impl Usual {
+    /// Returns which trees stay as they are beside mounts at `targets`.
+    pub(crate) fn beside<'a>(targets: impl Iterator<Item = &'a GuestPath>) -> Self {
+        let mut usual = Self { proc: true, dev: true, sys: true };
+        for target in targets {
+            match target.as_path().to_str() {
+                Some("/proc") => usual.proc = false,
+                Some("/dev" | "/dev/pts" | "/dev/shm" | "/dev/mqueue") => usual.dev = false,
+                Some("/sys" | "/sys/fs/cgroup") => usual.sys = false,
+                _ => {}
+            }
+        }
+        usual
+    }
+}
+
+/// A container, described for its first process: every choice is made. The process's standard streams come
+/// along, three, or none if it gets a terminal.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerPlan {
     /// A tree of the places where the usual things are mounted, to lie below a root that is written to.
     pub skeleton: HostPath,
     pub root: Mount,
     pub root_readonly: bool,
     pub mounts: Vec<(GuestPath, PlannedMount)>,
     pub remove_stub_parents: bool,
-    pub own_network: bool,
     pub hostname: String,
     pub extra_hosts: Vec<ExtraHost>,
     pub dns: DnsConfig,
-    pub cgroup: Option<CgroupPlan>,
-    /// True to show the container its own cgroup as the root.
-    pub cgroup_namespace: bool,
-    pub shm_size: u64,
     pub process: ProcessPlan,
 }
 

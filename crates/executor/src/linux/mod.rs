@@ -16,12 +16,14 @@ mod plan;
 mod running;
 mod seccomp;
 mod skeleton;
+mod spare;
 mod streams;
 mod sweep;
 pub(crate) mod sys;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -33,18 +35,29 @@ pub use helper::run_if_helper;
 use self::cgroup::CgroupTrees;
 use self::farewell::Farewell;
 use self::link::Link;
-use self::message::Job;
+use self::message::{Job, Shape};
 use self::nursery::Nursery;
-use crate::{Executor, ExecutorConfig, ExecutorError, ProcessIo, ProcessSpec, Running};
+use self::running::Order;
+use self::spare::{Mounts, Prepared, Spare};
+use crate::{
+    ContainerId, Executor, ExecutorConfig, ExecutorError, ProcessIo, ProcessSpec, Running,
+};
 
 /// Starts processes in namespaces of their own, by means of a small helper program.
 #[derive(Debug)]
-pub struct LinuxExecutor {
+pub struct LinuxExecutor(Arc<Workplace>);
+
+/// What an executor works with.
+#[derive(Debug)]
+struct Workplace {
     config: ExecutorConfig,
     trees: CgroupTrees,
     /// The name of this executor's cgroups.
     family: String,
+    /// How many containers were begun, which gives their cgroups their names.
+    begun: AtomicU64,
     nursery: Mutex<Arc<Nursery>>,
+    spare: Arc<Spare>,
 }
 
 impl LinuxExecutor {
@@ -62,9 +75,12 @@ impl LinuxExecutor {
             source: io::Error::other(source),
         })??;
         let nursery = Mutex::new(Arc::new(Nursery::start(&config.helper)?));
-        Ok(Self { config, trees, family, nursery })
+        let (begun, spare) = (AtomicU64::new(0), Arc::new(Spare::default()));
+        Ok(Self(Arc::new(Workplace { config, trees, family, begun, nursery, spare })))
     }
+}
 
+impl Workplace {
     /// Has a keeper forked, by a new helper if the old one is gone.
     async fn keeper(&self) -> Result<Link, ExecutorError> {
         let current = self.nursery.lock().clone();
@@ -79,6 +95,46 @@ impl LinuxExecutor {
             program: format!("{:?}", self.config.helper),
             source,
         })
+    }
+
+    /// Has a container of `shape` begun.
+    async fn begin(&self, shape: Shape) -> Result<Prepared, ExecutorError> {
+        let name = format!("step-{}", self.begun.fetch_add(1, Ordering::Relaxed));
+        let mounts = Mounts::watch();
+        let link = self.keeper().await?;
+        let group = (self.family.as_str(), name.as_str());
+        let preparation = plan::preparation(shape.clone(), &self.config, &self.trees, group);
+        let job = Job::Start(Box::new(preparation));
+        let sent = link.send(&job, &[], &[]).await;
+        sent.map_err(|source| ExecutorError::Contact { id: name, doing: "describing it", source })?;
+        Ok(Prepared::new(link, shape, mounts))
+    }
+
+    /// Returns a container of `shape` that is ready for its plan: the one that is kept, if it is of use.
+    async fn container(&self, id: &ContainerId, shape: Shape) -> Result<Link, ExecutorError> {
+        if let Some(spare) = self.spare.take(&shape)
+            && running::ready(id, &spare.link).await.is_ok()
+        {
+            return Ok(spare.link);
+        }
+        let fresh = self.begin(shape).await?;
+        running::ready(id, &fresh.link).await?;
+        Ok(fresh.link)
+    }
+
+    /// Has a container made for who comes next, while there is other work.
+    fn think_ahead(self: &Arc<Self>, shape: Shape) {
+        if !self.spare.wants(&shape) {
+            return;
+        }
+        let this = self.clone();
+        let work = async move {
+            // Without one the next process is started all the same, and says what is wrong.
+            if let Ok(prepared) = this.begin(shape).await {
+                this.spare.keep(prepared);
+            }
+        };
+        tasks::spawn("spare container", work).detach();
     }
 }
 
@@ -98,7 +154,11 @@ fn prepare(directory: &mount::HostPath) -> Result<(CgroupTrees, String), Executo
 
 impl Drop for LinuxExecutor {
     fn drop(&mut self) {
-        sweep::remove_empty(&self.trees, self.config.cgroup_parent.as_deref(), &self.family);
+        if let Some(spare) = self.0.spare.close() {
+            spare.link.part();
+        }
+        let parent = self.0.config.cgroup_parent.as_deref();
+        sweep::remove_empty(&self.0.trees, parent, &self.0.family);
     }
 }
 
@@ -112,10 +172,12 @@ impl Executor for LinuxExecutor {
     ) -> Result<Box<dyn Running>, ExecutorError> {
         let id = spec.id.clone();
         let held = spec.held.clone();
-        let (plan, bytes) = plan::container(spec, &self.config, &self.trees, &self.family)?;
-        let link = self.keeper().await?;
+        let (shape, plan, bytes) = plan::container(spec, &self.0.config)?;
+        let link = self.0.container(&id, shape.clone()).await?;
         let farewell = Farewell::new(Arc::new(link), held);
-        let job = Job::Start(Box::new(plan));
-        Ok(Box::new(running::start(id, farewell, &job, &bytes, io).await?))
+        let order = Order { message: &plan, bytes: &bytes, tty: plan.process.tty };
+        let running = running::start(id, farewell, order, io).await?;
+        self.0.think_ahead(shape);
+        Ok(Box::new(running))
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use mount::{GuestPath, HostPath};
 
 use super::cgroup::CgroupTrees;
-use super::message::{ContainerPlan, PlannedMount, ProcessPlan};
+use super::message::{ContainerPlan, PlannedMount, Preparation, ProcessPlan, Shape, Usual};
 use crate::{
     ExecSpec, ExecutorConfig, ExecutorError, GuestMount, Network, ProcessSpec, SandboxNetwork,
     StubRemoval,
@@ -44,11 +44,7 @@ pub(super) fn family(state_dir: &HostPath) -> String {
 pub(super) fn container(
     spec: ProcessSpec,
     config: &ExecutorConfig,
-    trees: &CgroupTrees,
-    family: &str,
-) -> Result<(ContainerPlan, Vec<u8>), ExecutorError> {
-    let parent = spec.cgroup_parent.as_deref().or(config.cgroup_parent.as_deref());
-    let cgroup = trees.plan(parent, family, &spec.id, &spec.resources);
+) -> Result<(Shape, ContainerPlan, Vec<u8>), ExecutorError> {
     let own_network = match (spec.network, config.sandbox_network) {
         (Network::None, _) | (Network::Sandbox, SandboxNetwork::None) => true,
         (Network::Host, _) | (Network::Sandbox, SandboxNetwork::Host) => false,
@@ -64,24 +60,39 @@ pub(super) fn container(
         security: spec.security,
         tty: spec.tty,
     })?;
+    let shape = Shape {
+        security: spec.security,
+        own_network,
+        shm_size: spec.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        usual: Usual::beside(mounts.iter().map(|(target, _)| target)),
+        cgroup_parent: spec.cgroup_parent.or_else(|| config.cgroup_parent.clone()),
+        resources: spec.resources,
+    };
     let plan = ContainerPlan {
-        id: spec.id,
-        scratch: scratch(&config.state_dir),
         skeleton: skeleton(&config.state_dir),
         root: spec.root,
         root_readonly: spec.root_readonly,
         mounts,
         remove_stub_parents: spec.stub_removal == StubRemoval::Recursive,
-        own_network,
         hostname,
         extra_hosts: spec.extra_hosts,
         dns: config.dns.clone(),
-        cgroup,
-        cgroup_namespace: trees.is_unified(),
-        shm_size: spec.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         process: ProcessPlan { ulimits: spec.ulimits, ..process },
     };
-    Ok((plan, bytes))
+    Ok((shape, plan, bytes))
+}
+
+/// Plans what is made of a container of this shape before it is known what runs in it.
+pub(super) fn preparation(
+    shape: Shape,
+    config: &ExecutorConfig,
+    trees: &CgroupTrees,
+    group: (&str, &str),
+) -> Preparation {
+    let (family, name) = group;
+    let cgroup = trees.plan(shape.cgroup_parent.as_deref(), family, name, &shape.resources);
+    let cgroup_namespace = trees.is_unified();
+    Preparation { shape, scratch: scratch(&config.state_dir), cgroup, cgroup_namespace }
 }
 
 impl TryFrom<ExecSpec> for ProcessPlan {

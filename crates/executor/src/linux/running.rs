@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rustix::termios::Winsize;
+use serde::Serialize;
 use tasks::Task;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, watch};
@@ -50,23 +51,47 @@ pub(crate) struct LinuxRunning {
     farewell: Farewell,
 }
 
-/// Has a keeper do a job and waits until the process runs.
-pub(crate) async fn start(
+/// What a process is to be, to be said on the connection to its keeper.
+#[derive(Debug)]
+pub(crate) struct Order<'a, T> {
+    /// The description.
+    pub message: &'a T,
+    /// The raw bytes with it.
+    pub bytes: &'a [u8],
+    /// True if the process gets a terminal.
+    pub tty: bool,
+}
+
+fn contact(
+    id: &ContainerId,
+    doing: &'static str,
+) -> impl FnOnce(io::Error) -> ExecutorError + use<> {
+    let id = id.to_string();
+    move |source| ExecutorError::Contact { id, doing, source }
+}
+
+/// Waits until the container at the other end of `link` is ready for its plan.
+pub(crate) async fn ready(id: &ContainerId, link: &Link) -> Result<(), ExecutorError> {
+    let report = link.receive::<Report>().await.map_err(contact(id, "waiting for it"))?;
+    match report.map(|frame| frame.message) {
+        Some(Report::Prepared) => Ok(()),
+        Some(Report::Failed(error)) => Err(error.into()),
+        Some(Report::Started | Report::Exited(_)) | None => {
+            Err(contact(id, "waiting for it")(io::ErrorKind::UnexpectedEof.into()))
+        }
+    }
+}
+
+/// Gives an order and waits until the process runs.
+pub(crate) async fn start<T: Serialize + Sync>(
     id: ContainerId,
     farewell: Farewell,
-    job: &Job,
-    bytes: &[u8],
+    order: Order<'_, T>,
     io: ProcessIo,
 ) -> Result<LinuxRunning, ExecutorError> {
     let link = farewell.link().clone();
-    let contact = |doing| {
-        let id = id.to_string();
-        move |source| ExecutorError::Contact { id, doing, source }
-    };
-    let tty = match job {
-        Job::Start(plan) => plan.process.tty,
-        Job::Exec(plan) => plan.tty,
-    };
+    let Order { message, bytes, tty } = order;
+    let contact = |doing| contact(&id, doing);
     let (io, pipes, theirs) = if tty {
         (Some(io), None, Vec::new())
     } else {
@@ -74,7 +99,7 @@ pub(crate) async fn start(
         (None, Some(streams), theirs)
     };
     let descriptors: Vec<_> = theirs.iter().map(|stream| stream.as_fd()).collect();
-    link.send(job, bytes, &descriptors).await.map_err(contact("describing the process"))?;
+    link.send(message, bytes, &descriptors).await.map_err(contact("describing the process"))?;
     drop(theirs);
     let report = link.receive::<Report>().await.map_err(contact("waiting for its start"))?;
     let ended = || contact("waiting for its start")(io::ErrorKind::UnexpectedEof.into());
@@ -84,7 +109,7 @@ pub(crate) async fn start(
             farewell.release().now();
             return Err(error.into());
         }
-        Report::Exited(_) => return Err(ended()),
+        Report::Exited(_) | Report::Prepared => return Err(ended()),
         Report::Started => {}
     }
     let mut descriptors = descriptors.into_iter();
@@ -214,6 +239,7 @@ impl Running for LinuxRunning {
 
     async fn exec(&self, spec: ExecSpec, io: ProcessIo) -> Result<Box<dyn Running>, ExecutorError> {
         let plan = ProcessPlan::try_from(spec)?;
+        let tty = plan.tty;
         let (ours, theirs) = socket_pair().map_err(|_| self.not_running())?;
         let link = Link::new(ours).map_err(|_| self.not_running())?;
         {
@@ -224,7 +250,8 @@ impl Running for LinuxRunning {
         drop(theirs);
         let job = Job::Exec(Box::new(plan));
         let farewell = Farewell::new(Arc::new(link), Held::default());
-        match start(self.id.clone(), farewell, &job, &[], io).await {
+        let order = Order { message: &job, bytes: &[], tty };
+        match start(self.id.clone(), farewell, order, io).await {
             // The keeper ended before it read the request.
             Err(ExecutorError::Contact { .. }) => Err(self.not_running()),
             done => Ok(Box::new(done?)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! root/    the container's tree is mounted here
+//! stock/   the trees that every container has, until they are mounted in it
 //! other/   other trees, to reach a part of them
 //! empty/   an empty directory
 //! files/   the content of single files
@@ -34,11 +35,9 @@ impl Bench {
         let options = [("mode", "0700"), ("noswap", "")];
         let tree = filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)
             .map_err(io::Error::other)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let point = rustix::fs::open(scratch, flags, Mode::empty())?;
-        attach(&tree, &point).map_err(io::Error::other)?;
+        attach(&tree, open_directory(scratch)?).map_err(io::Error::other)?;
         let bench = Self(scratch.to_path_buf());
-        for name in ["root", "other", "empty", "files", "nodes"] {
+        for name in ["root", "stock", "other", "empty", "files", "nodes"] {
             fs::create_dir(bench.0.join(name))?;
         }
         make_node(&bench.0.join("null"), FileType::CharacterDevice, (1, 3))?;
@@ -48,6 +47,11 @@ impl Bench {
     /// Returns where the container's tree is mounted.
     pub(super) fn root(&self) -> PathBuf {
         self.0.join("root")
+    }
+
+    /// Returns where the trees that every container has are kept.
+    pub(super) fn stock(&self) -> PathBuf {
+        self.0.join("stock")
     }
 
     /// Returns where another tree can be mounted.
@@ -91,6 +95,12 @@ impl Bench {
         make_node(&path, kind, number)?;
         clone_tree(CWD, &path, Depth::One).map_err(io::Error::other)
     }
+}
+
+/// Opens a directory to mount on it, or what is mounted there.
+pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 fn make_node(path: &Path, kind: FileType, number: (u32, u32)) -> io::Result<()> {

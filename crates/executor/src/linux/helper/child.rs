@@ -21,9 +21,11 @@ use super::reason::Doing as _;
 use super::stubs::Stub;
 use super::tree::{Contents, Tree};
 use super::user::{self, User};
+use super::workshop::Workshop;
 use crate::linux::cgroup::Cgroup;
 use crate::linux::channel::Channel;
-use crate::linux::message::{ContainerPlan, ProcessPlan};
+use crate::linux::frame::Frame;
+use crate::linux::message::{ContainerPlan, Preparation, ProcessPlan};
 use crate::linux::sys::{self, Disposition};
 use crate::{LimitName, Security, SetupError};
 
@@ -32,12 +34,30 @@ use crate::{LimitName, Security, SetupError};
 pub(super) enum Sign {
     /// It was born; a descriptor of it comes along. Said by who made it, where that is not the keeper.
     Born,
-    /// The root is mounted, and these were created in it; a descriptor of the root comes along.
-    Mounted(Vec<Stub>),
+    /// The container is made and waits for its plan.
+    Prepared,
+    /// The root is mounted, and stubs were created in it; a descriptor of the root comes along.
+    Created {
+        /// What was created.
+        stubs: Vec<Stub>,
+        /// True if those that hold others go too.
+        remove_parents: bool,
+    },
     /// It has a terminal, which comes along.
     Terminal,
     /// It gives up.
     Failed(SetupError),
+}
+
+/// What the first process of a container is born with.
+#[derive(Debug)]
+pub(super) struct Cradle<'a> {
+    /// What every keeper has.
+    pub inheritance: &'a Inheritance,
+    /// To the keeper.
+    pub signs: Channel,
+    /// From the daemon, which says here what the process is to become.
+    pub orders: Channel,
 }
 
 /// What a child has from its keeper.
@@ -52,46 +72,71 @@ pub(super) struct Heritage<'a> {
 }
 
 /// Lives as the first process of a container.
-pub(super) fn live(heritage: Heritage<'_>, plan: &ContainerPlan, contents: &Contents<'_>) -> ! {
-    give_up(&heritage.signs, contain(&heritage, plan, contents))
+pub(super) fn live(cradle: Cradle<'_>, preparation: &Preparation) -> ! {
+    let Cradle { inheritance, signs, orders } = cradle;
+    let grown = prepare(&signs, preparation).and_then(|workshop| {
+        signs.send(&Sign::Prepared, &[]).doing("report to the keeper")?;
+        let plan = orders.receive::<ContainerPlan>().doing("read the plan")?;
+        // The daemon has no use for us.
+        let Some(frame) = plan else { sys::exit_now(0) };
+        drop(orders);
+        Ok((workshop, frame))
+    });
+    let (workshop, frame) = match grown {
+        Ok(grown) => grown,
+        Err(error) => give_up(&signs, error),
+    };
+    let Frame { message: plan, bytes, descriptors: streams } = frame;
+    let heritage = Heritage { inheritance, signs, streams };
+    let Err(error) = contain(&heritage, workshop, &plan, &bytes);
+    give_up(&heritage.signs, error)
 }
 
 /// Lives as a further process of a container, whose namespaces it is in already.
 pub(super) fn live_along(heritage: Heritage<'_>, plan: &ProcessPlan) -> ! {
-    give_up(&heritage.signs, accompany(&heritage, plan))
+    let Err(error) = accompany(&heritage, plan);
+    give_up(&heritage.signs, error)
 }
 
-fn give_up(signs: &Channel, outcome: Result<Infallible, SetupError>) -> ! {
-    let Err(error) = outcome;
+fn give_up(signs: &Channel, error: SetupError) -> ! {
     // If the keeper does not hear it, it is dying, and so are we.
     let _ = signs.send(&Sign::Failed(error), &[]);
     sys::exit_now(1)
 }
 
-fn contain(
-    heritage: &Heritage<'_>,
-    plan: &ContainerPlan,
-    contents: &Contents<'_>,
-) -> Result<Infallible, SetupError> {
-    follow_keeper(&heritage.signs).doing("follow the keeper")?;
+/// Does what can be done before it is known what the container is for.
+fn prepare<'a>(signs: &Channel, preparation: &'a Preparation) -> Result<Workshop<'a>, SetupError> {
+    follow_keeper(signs).doing("follow the keeper")?;
     rustix::process::setsid().doing("start a session")?;
-    Cgroup::join_legacy(plan.cgroup.as_ref());
-    if plan.cgroup_namespace {
+    Cgroup::join_legacy(preparation.cgroup.as_ref());
+    if preparation.cgroup_namespace {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
             .doing("separate the cgroups from the host's")?;
     }
-    rustix::system::sethostname(plan.hostname.as_bytes()).doing("set the host name")?;
-    if plan.own_network {
+    if preparation.shape.own_network {
         sys::loopback_up().doing("bring up the loopback network")?;
     }
     rustix::process::umask(Mode::empty());
-    let mut tree = Tree::plant(plan, contents)?;
-    let root = tree.writable_root()?;
+    Workshop::open(preparation)
+}
+
+fn contain(
+    heritage: &Heritage<'_>,
+    workshop: Workshop<'_>,
+    plan: &ContainerPlan,
+    bytes: &[u8],
+) -> Result<Infallible, SetupError> {
+    rustix::system::sethostname(plan.hostname.as_bytes()).doing("set the host name")?;
+    let contents = Contents::of(plan, bytes, workshop.shape());
+    let mut tree = Tree::plant(workshop, plan, &contents)?;
     let built = build(&mut tree, plan, heritage);
-    // Said also after a failure: what was created has to go.
-    let stubs = Sign::Mounted(tree.points.stubs().to_vec());
-    heritage.signs.send(&stubs, &[root.as_fd()]).doing("report to the keeper")?;
-    drop(root);
+    let stubs = tree.points.stubs().to_vec();
+    // Said also after a failure: what was created has to go. If nothing was, the root ends with us.
+    if !stubs.is_empty() {
+        let root = tree.writable_root()?;
+        let created = Sign::Created { stubs, remove_parents: plan.remove_stub_parents };
+        heritage.signs.send(&created, &[root.as_fd()]).doing("report to the keeper")?;
+    }
     let (user, terminal) = built?;
     tree.enter()?;
     become_command(heritage, &plan.process, &user, terminal)
@@ -111,7 +156,7 @@ fn build(
     let terminal = open_terminal(tree.points.root(), &heritage.signs).doing("open a terminal")?;
     let console = clone_tree(&terminal, Path::new(""), Depth::One).doing("mount the console")?;
     let place = GuestPath::new("/dev/console").doing("mount the console")?;
-    tree.put_console(console, &place)?;
+    tree.points.mount(console, &place)?;
     Ok((user, Some(terminal)))
 }
 

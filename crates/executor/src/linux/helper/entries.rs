@@ -8,7 +8,20 @@ use crate::linux::message::PlannedMount;
 /// Something that is mounted in a container.
 #[derive(Debug)]
 pub(super) enum Entry<'a> {
-    /// The kernel's process files.
+    /// What the kernel offers.
+    Kernel(Kernel),
+    /// `/etc/resolv.conf`.
+    ResolvConf,
+    /// `/etc/hosts`.
+    Hosts,
+    /// What the caller wants mounted; the number says which of its files, if it is one.
+    Guest(&'a PlannedMount, usize),
+}
+
+/// What the kernel offers to every container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// Process files.
     Proc,
     /// The device directory.
     Dev,
@@ -18,16 +31,45 @@ pub(super) enum Entry<'a> {
     DevShm,
     /// Message queues.
     DevMqueue,
-    /// The kernel's device files.
+    /// Device files.
     Sys,
     /// The control groups, as far as a container sees them.
     Cgroup,
-    /// `/etc/resolv.conf`.
-    ResolvConf,
-    /// `/etc/hosts`.
-    Hosts,
-    /// What the caller wants mounted; the number says which of its files, if it is one.
-    Guest(&'a PlannedMount, usize),
+}
+
+impl Kernel {
+    /// Everything, parents first.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Proc,
+        Self::Dev,
+        Self::DevPts,
+        Self::DevShm,
+        Self::DevMqueue,
+        Self::Sys,
+        Self::Cgroup,
+    ];
+
+    /// Returns where it is mounted.
+    pub(super) const fn target(self) -> &'static str {
+        match self {
+            Self::Proc => "/proc",
+            Self::Dev => "/dev",
+            Self::DevPts => "/dev/pts",
+            Self::DevShm => "/dev/shm",
+            Self::DevMqueue => "/dev/mqueue",
+            Self::Sys => "/sys",
+            Self::Cgroup => "/sys/fs/cgroup",
+        }
+    }
+
+    /// Returns what it is mounted in: itself if that is the root.
+    pub(super) const fn top(self) -> Self {
+        match self {
+            Self::Proc => Self::Proc,
+            Self::Dev | Self::DevPts | Self::DevShm | Self::DevMqueue => Self::Dev,
+            Self::Sys | Self::Cgroup => Self::Sys,
+        }
+    }
 }
 
 /// Hidden from sandboxed processes.
@@ -107,19 +149,11 @@ pub(super) const CORE_LINK: (&str, &str) = ("core", "/proc/kcore");
 /// Returns what is mounted where, in order: the usual, then what the caller wants. A caller's mount at
 /// a usual one's place takes that place, and its turn.
 pub(super) fn entries(mounts: &[(GuestPath, PlannedMount)]) -> Vec<(GuestPath, Entry<'_>)> {
-    let usual = [
-        ("/proc", Entry::Proc),
-        ("/dev", Entry::Dev),
-        ("/dev/pts", Entry::DevPts),
-        ("/dev/shm", Entry::DevShm),
-        ("/dev/mqueue", Entry::DevMqueue),
-        ("/sys", Entry::Sys),
-        ("/etc/resolv.conf", Entry::ResolvConf),
-        ("/etc/hosts", Entry::Hosts),
-        ("/sys/fs/cgroup", Entry::Cgroup),
-    ];
-    let mut all: Vec<(GuestPath, Entry<'_>)> = usual
+    let kernel = Kernel::ALL.map(|kernel| (kernel.target(), Entry::Kernel(kernel)));
+    let texts = [("/etc/resolv.conf", Entry::ResolvConf), ("/etc/hosts", Entry::Hosts)];
+    let mut all: Vec<(GuestPath, Entry<'_>)> = kernel
         .into_iter()
+        .chain(texts)
         .filter_map(|(path, entry)| Some((GuestPath::new(path).ok()?, entry)))
         .collect();
     let mut files = 0;

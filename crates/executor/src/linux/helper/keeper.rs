@@ -1,21 +1,20 @@
 //! The keeper of one process: starts it, waits for it, cleans up after it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::ThreadNameSpaceType;
 
-use super::child::{self, Heritage, Sign};
+use super::Inheritance;
+use super::child::{self, Cradle, Heritage, Sign};
 use super::reason::Doing as _;
 use super::stubs::{self, Stub};
-use super::tree::Contents;
-use super::{Inheritance, names};
 use crate::linux::cgroup::{Cgroup, CgroupPlan};
 use crate::linux::channel::Channel;
 use crate::linux::frame::Frame;
-use crate::linux::message::{ContainerPlan, Job, PlannedMount, ProcessPlan, Report, Request};
+use crate::linux::message::{Job, Preparation, ProcessPlan, Report, Request};
 use crate::linux::sys::{self, Birth, Side};
 use crate::{ExitStatus, SetupError};
 
@@ -40,9 +39,9 @@ fn serve(
     container: Option<&Container>,
 ) -> io::Result<()> {
     let Some(frame) = connection.receive::<Job>()? else { return Ok(()) };
-    let Frame { message, bytes, descriptors } = frame;
+    let Frame { message, descriptors, .. } = frame;
     match (message, container) {
-        (Job::Start(plan), _) => start(inheritance, connection, *plan, &bytes, descriptors),
+        (Job::Start(preparation), _) => start(inheritance, connection, *preparation),
         (Job::Exec(plan), Some(container)) => {
             exec(inheritance, connection, &plan, container, descriptors)
         }
@@ -53,19 +52,12 @@ fn serve(
 fn start(
     inheritance: &Inheritance,
     connection: Channel,
-    plan: ContainerPlan,
-    bytes: &[u8],
-    streams: Vec<OwnedFd>,
+    preparation: Preparation,
 ) -> io::Result<()> {
-    let cgroup = plan.cgroup.clone().map(Cgroup::create);
-    let contents = Contents {
-        hosts: names::hosts(&plan.hostname, &plan.extra_hosts),
-        resolv_conf: names::resolv_conf(&plan.dns, plan.own_network),
-        files: split(bytes, &plan.mounts),
-    };
+    let cgroup = preparation.cgroup.clone().map(Cgroup::create);
     let mut namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if plan.own_network {
+    if preparation.shape.own_network {
         namespaces |= libc::CLONE_NEWNET;
     }
     let birth =
@@ -79,39 +71,22 @@ fn start(
     let process = match born {
         Ok(Side::Child) => {
             drop(ours);
-            child::live(Heritage { inheritance, signs, streams }, &plan, &contents)
+            child::live(Cradle { inheritance, signs, orders: connection }, &preparation)
         }
         Ok(Side::Parent(process)) => process,
         Err(error) => return fail(&connection, "create the namespaces", &error),
     };
-    drop((signs, streams, contents));
+    drop(signs);
     let ward = Ward {
         connection,
         process: Some(process),
         root: None,
         stubs: Vec::new(),
-        remove_stub_parents: plan.remove_stub_parents,
+        remove_stub_parents: false,
         cgroup,
-        cgroup_plan: plan.cgroup,
+        cgroup_plan: preparation.cgroup,
     };
     ward.watch(inheritance, ours)
-}
-
-/// Cuts the raw bytes of a job into the contents of the files.
-fn split<'a>(bytes: &'a [u8], mounts: &[(mount::GuestPath, PlannedMount)]) -> Vec<&'a [u8]> {
-    let mut rest = bytes;
-    let lengths = mounts.iter().filter_map(|(_, mount)| match mount {
-        PlannedMount::File { length, .. } => Some(*length),
-        PlannedMount::Mount { .. } | PlannedMount::Tmpfs { .. } | PlannedMount::Socket { .. } => {
-            None
-        }
-    });
-    let cut = |length: usize| {
-        let (file, others) = rest.split_at(length.min(rest.len()));
-        rest = others;
-        file
-    };
-    lengths.map(cut).collect()
 }
 
 fn fail(connection: &Channel, step: &str, error: &io::Error) -> io::Result<()> {
@@ -220,9 +195,11 @@ impl Ward {
             let Some(mut frame) = signs.receive::<Sign>().doing("hear the child")? else { break };
             match frame.message {
                 Sign::Born => self.process = frame.descriptors.pop(),
+                Sign::Prepared => self.report(&Report::Prepared, &[]).doing("report")?,
                 Sign::Terminal => terminal = frame.descriptors.pop(),
-                Sign::Mounted(stubs) => {
+                Sign::Created { stubs, remove_parents } => {
                     self.stubs = stubs;
+                    self.remove_stub_parents = remove_parents;
                     self.root = frame.descriptors.pop();
                 }
                 Sign::Failed(error) => return Err(error),
@@ -234,10 +211,11 @@ impl Ward {
         Ok(terminal)
     }
 
-    /// Waits; returns false if the connection has something to say and the child has not.
+    /// Waits; returns false if the connection has ended and the child has nothing to say. What comes on
+    /// the connection is the child's plan, and no business of ours.
     fn hear_first(&self, signs: &Channel) -> io::Result<bool> {
         let mut polled =
-            [PollFd::new(signs, PollFlags::IN), PollFd::new(&self.connection, PollFlags::IN)];
+            [PollFd::new(signs, PollFlags::IN), PollFd::new(&self.connection, PollFlags::RDHUP)];
         wait_for(&mut polled)?;
         let [signs, _] = polled;
         Ok(!signs.revents().is_empty())
@@ -246,8 +224,12 @@ impl Ward {
     fn report_start(&self, terminal: Option<OwnedFd>) -> io::Result<()> {
         let descriptors = self.process.iter().chain(&terminal).map(AsFd::as_fd);
         let descriptors: Vec<_> = descriptors.collect();
-        match self.connection.send(&Report::Started, &descriptors) {
-            // Nobody wants it any more; that is seen again below.
+        self.report(&Report::Started, &descriptors)
+    }
+
+    /// Tells the daemon, if it still wants to hear it.
+    fn report(&self, report: &Report, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match self.connection.send(report, descriptors) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             done => done,
         }
@@ -328,18 +310,14 @@ impl Ward {
         })
     }
 
-    fn clean_up(self, report: &Report) -> io::Result<()> {
-        if let Some(root) = self.root {
+    fn clean_up(mut self, report: &Report) -> io::Result<()> {
+        if let Some(root) = self.root.take() {
             stubs::remove(root.as_fd(), &self.stubs, self.remove_stub_parents);
         }
-        if let Some(cgroup) = self.cgroup {
+        if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
-        match self.connection.send(report, &[]) {
-            // Nobody waits for it.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            done => done,
-        }
+        self.report(report, &[])
     }
 }
 

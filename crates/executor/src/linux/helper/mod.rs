@@ -2,8 +2,8 @@
 //!
 //! It is small, has one thread, and forks. The first process, the *nursery*, only waits for orders to
 //! fork a *keeper*. A keeper serves one connection, and one process: it creates the namespaces, whose
-//! first process (the *child*) prepares itself from inside and becomes the command; then the keeper
-//! waits for it, cleans up and reports. Whoever closes the connection orders the kill; so when the
+//! first process (the *child*) prepares itself from inside as far as it can, waits until it is told what
+//! it is for, and becomes the command; then the keeper waits for it, cleans up and reports. Whoever closes the connection orders the kill; so when the
 //! daemon dies, however it dies, every keeper sees it and nothing is left.
 
 mod attach;
@@ -19,6 +19,7 @@ mod reason;
 mod stubs;
 mod tree;
 mod user;
+mod workshop;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

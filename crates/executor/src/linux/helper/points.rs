@@ -10,7 +10,10 @@ use mount::{GuestPath, RootDir};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::attach::attach;
+use super::reason::Doing as _;
 use super::stubs::Stub;
+use crate::SetupError;
 
 /// What is mounted on a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(super) struct Points {
 
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+/// The kernel's magic number of a proc file system.
+const PROC_MAGIC: i64 = 0x9fa0;
 /// As many links are followed as the kernel does.
 const LINKS: usize = 40;
 
@@ -65,8 +70,39 @@ impl Points {
         &self.stubs
     }
 
+    /// Attaches `tree` at `target`, which is created if it is missing.
+    pub(super) fn mount(&mut self, tree: OwnedFd, target: &GuestPath) -> Result<(), SetupError> {
+        let kind = Kind::of(tree.as_fd()).mounting(target, "look at the source")?;
+        let point = self.point(target, kind).mounting(target, "make the mount point")?;
+        if Kind::of(point.as_fd()).mounting(target, "look at the mount point")? != kind {
+            let error = "a directory and a file cannot be mounted on one another";
+            return Err(error).mounting(target, "attach");
+        }
+        let is_proc = rustix::fs::fstatfs(&point).is_ok_and(|fs| fs.f_type == PROC_MAGIC);
+        if is_proc {
+            return Err("it is inside `/proc`").mounting(target, "attach");
+        }
+        attach(tree, point).mounting(target, "attach")
+    }
+
+    /// Opens what is at `path`, not following a link there; none if there is nothing.
+    pub(super) fn existing(&self, path: &GuestPath) -> io::Result<Option<OwnedFd>> {
+        match self.root.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(point) => Ok(Some(point)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens what is at `path`, links followed inside the tree, and creates it if it is missing.
-    pub(super) fn point(&mut self, path: &GuestPath, kind: Kind) -> io::Result<OwnedFd> {
+    fn point(&mut self, path: &GuestPath, kind: Kind) -> io::Result<OwnedFd> {
         match self.root.open_at(path, OFlags::PATH, Mode::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
