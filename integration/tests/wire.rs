@@ -7,6 +7,7 @@ use std::fs;
 use anyhow::Context as _;
 use futures::future::{join_all, try_join_all};
 use integration::{Backend, Buildx, Graph, Launch, MESSAGE_LIMIT, Project, Settings, Wire, World};
+use prost::Message as _;
 use proto::control::{
     BuildHistoryRequest, CacheOptions, DiskUsageRequest, InfoRequest, ListWorkersRequest,
     PruneRequest, SolveRequest, StatusRequest,
@@ -223,21 +224,23 @@ fn a_definition_that_makes_no_sense_is_refused() -> anyhow::Result<()> {
         let nothing = unknown.add_message(&pb::Op::default());
         let mut source = Graph::default();
         let strange = source.source("carrier-pigeon://coop");
-        let mut beyond = good.clone();
         let wrong_output = pb::Op {
             inputs: vec![pb::Input { digest: file.clone(), index: 7 }],
             ..pb::Op::default()
         };
-        beyond.add_message(&wrong_output);
-        let mut last = Graph::default();
-        let inner = last.file(None, "/x", b"x");
-        last.file(Some(&inner), "/y", b"y");
+        let pb::Definition { def: mut without_end, .. } = good.clone().finish(&file);
+        without_end.pop();
+        let beyond = pb::Definition {
+            def: without_end.into_iter().chain([wrong_output.encode_to_vec().into()]).collect(),
+            ..pb::Definition::default()
+        };
         let cases = [
             ("garbage", bytes(b"\xff\xff\xff\xff garbage")),
             ("missing input", missing),
             ("no digest", named_wrongly),
             ("no operation", unknown.finish(&nothing)),
             ("unknown source", source.finish(&strange)),
+            ("no such output", beyond),
         ];
         for (name, definition) in cases {
             let name = name.replace(' ', "-");

@@ -72,6 +72,15 @@ async fn a_context_may_be_a_repository() {
         .graph()
         .await;
     insta::assert_snapshot!("git_context", graph);
+    // What the repository knows of itself comes along if the build says so, and only then.
+    assert!(!graph.contains("git.keepgitdir"), "{graph}");
+    let kept = Fake::new("")
+        .file("git:example.com/r.git", "Dockerfile", "FROM scratch\nCOPY a /\n")
+        .option("context", "https://example.com/r.git")
+        .option("build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR", "1")
+        .graph()
+        .await;
+    assert!(kept.contains("git.keepgitdir=true"), "{kept}");
 }
 
 #[tokio::test]
