@@ -51,6 +51,9 @@ fn our_image_makes_the_same_on_the_original() -> anyhow::Result<()> {
     let mut lowered = cases.clone();
     lowered.retain(|case| case.options.is_empty() && case.title != ASKED_WHEN_BUILT);
     assert!(lowered.len() > 50, "the cases were not found");
+    // What is scanned is for the frontend to say. That it is done needs a network of the scanner's own, which this
+    // `dockerd` is not given.
+    lowered.extend(Case::scans()?);
     let different = pair.compare(Level::Lowering, &lowered, &known)?;
     assert!(different.is_empty(), "other graphs, images or errors:\n{}", shown(&different));
 

@@ -81,6 +81,15 @@ impl Case {
         text.split("\n=== ").skip(1).map(|case| Self::read_one(topic, case)).collect()
     }
 
+    /// Returns the cases of lists of what is in a result, for the frontend alone: what makes them needs a network
+    /// of its own, which not every other side has.
+    ///
+    /// # Errors
+    /// Fails if one cannot be understood.
+    pub fn scans() -> anyhow::Result<Vec<Self>> {
+        Self::read("scans", include_str!("scans.txt"))
+    }
+
     fn read_one(topic: &str, text: &str) -> anyhow::Result<Self> {
         let (title, rest) = text.split_once('\n').unwrap_or((text, ""));
         let mut words = title.split(" | ").map(str::trim);

@@ -143,6 +143,11 @@ fn describe_result(result: &gateway::Result, outcome: &mut Outcome) -> anyhow::R
             Err(_) => outcome.add(key, &text),
         }
     }
+    for (platform, said) in &result.attestations {
+        for attestation in &said.attestation {
+            describe_attestation(attestation, &format!("attestation {platform}"), outcome);
+        }
+    }
     use gateway::result::Result::{Ref, Refs};
     match &result.result {
         Some(Ref(single)) => describe_reference(single, "graph", outcome),
@@ -154,6 +159,17 @@ fn describe_result(result: &gateway::Result, outcome: &mut Outcome) -> anyhow::R
             Ok(())
         }
     }
+}
+
+/// Describes what is said of a result, but for the graph of the tree that it is in: ours names the tree alone.
+fn describe_attestation(attestation: &gateway::Attestation, place: &str, outcome: &mut Outcome) {
+    for (key, value) in &attestation.metadata {
+        outcome.add(place, &format!("{key}={}", String::from_utf8_lossy(value)));
+    }
+    let gateway::Attestation { kind, path, in_toto_predicate_type, in_toto_subjects, .. } =
+        attestation;
+    let said = format!("{kind} {path:?} {in_toto_predicate_type} {in_toto_subjects:?}");
+    outcome.add(place, &said);
 }
 
 fn describe_reference(
