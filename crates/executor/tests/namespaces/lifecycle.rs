@@ -350,6 +350,7 @@ async fn leftover_cgroups_are_swept() -> Outcome {
     fs::create_dir(family.join("left-over"))?;
     let config = ExecutorConfig::new(fixture.host("state"));
     drop(LinuxExecutor::open(config).await?);
-    ensure!(groups_of(&fixture)?.is_empty());
+    // The fixture's own executor may have begun another container meanwhile.
+    ensure!(!groups_of(&fixture)?.contains(&"left-over".to_owned()));
     Ok(())
 }
