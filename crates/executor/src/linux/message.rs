@@ -4,6 +4,7 @@ use mount::{GuestPath, HostPath, Mount};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::CgroupPlan;
+use super::kernel::Usual;
 use crate::{DnsConfig, ExitStatus, ExtraHost, Resources, Security, SetupError, Ulimit, UserSpec};
 
 /// The first message to a keeper: what it is to keep.
@@ -59,34 +60,6 @@ pub(crate) struct Shape {
     /// The cgroup to make the container's below.
     pub cgroup_parent: Option<String>,
     pub resources: Resources,
-}
-
-/// Which of the usual trees a container has as they always are: nothing is mounted by its caller at the
-/// place of one of their parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Usual {
-    /// `/proc`.
-    pub proc: bool,
-    /// `/dev`, with what is mounted in it.
-    pub dev: bool,
-    /// `/sys`, with the control groups.
-    pub sys: bool,
-}
-
-impl Usual {
-    /// Returns which trees stay as they are beside mounts at `targets`.
-    pub(crate) fn beside<'a>(targets: impl Iterator<Item = &'a GuestPath>) -> Self {
-        let mut usual = Self { proc: true, dev: true, sys: true };
-        for target in targets {
-            match target.as_path().to_str() {
-                Some("/proc") => usual.proc = false,
-                Some("/dev" | "/dev/pts" | "/dev/shm" | "/dev/mqueue") => usual.dev = false,
-                Some("/sys" | "/sys/fs/cgroup") => usual.sys = false,
-                _ => {}
-            }
-        }
-        usual
-    }
 }
 
 /// A container, described for its first process: every choice is made. The process's standard streams come

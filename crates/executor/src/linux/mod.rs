@@ -9,6 +9,7 @@ mod farewell;
 mod floor;
 mod frame;
 mod helper;
+mod kernel;
 mod link;
 mod message;
 mod nursery;

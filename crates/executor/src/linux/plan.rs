@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use mount::{GuestPath, HostPath};
 
 use super::cgroup::CgroupTrees;
-use super::message::{ContainerPlan, PlannedMount, Preparation, ProcessPlan, Shape, Usual};
+use super::kernel::Usual;
+use super::message::{ContainerPlan, PlannedMount, Preparation, ProcessPlan, Shape};
 use crate::{
     ExecSpec, ExecutorConfig, ExecutorError, GuestMount, Network, ProcessSpec, SandboxNetwork,
     StubRemoval,

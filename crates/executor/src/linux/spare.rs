@@ -137,7 +137,7 @@ impl Spare {
 #[cfg(test)]
 mod tests {
     use super::super::channel::socket_pair;
-    use super::super::message::Usual;
+    use super::super::kernel::Usual;
     use super::*;
     use crate::{Resources, Security};
 

@@ -3,6 +3,7 @@
 use mount::GuestPath;
 
 use crate::Security;
+use crate::linux::kernel::Kernel;
 use crate::linux::message::PlannedMount;
 
 /// Something that is mounted in a container.
@@ -16,60 +17,6 @@ pub(super) enum Entry<'a> {
     Hosts,
     /// What the caller wants mounted; the number says which of its files, if it is one.
     Guest(&'a PlannedMount, usize),
-}
-
-/// What the kernel offers to every container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kernel {
-    /// Process files.
-    Proc,
-    /// The device directory.
-    Dev,
-    /// Terminals.
-    DevPts,
-    /// Shared memory.
-    DevShm,
-    /// Message queues.
-    DevMqueue,
-    /// Device files.
-    Sys,
-    /// The control groups, as far as a container sees them.
-    Cgroup,
-}
-
-impl Kernel {
-    /// Everything, parents first.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Proc,
-        Self::Dev,
-        Self::DevPts,
-        Self::DevShm,
-        Self::DevMqueue,
-        Self::Sys,
-        Self::Cgroup,
-    ];
-
-    /// Returns where it is mounted.
-    pub(super) const fn target(self) -> &'static str {
-        match self {
-            Self::Proc => "/proc",
-            Self::Dev => "/dev",
-            Self::DevPts => "/dev/pts",
-            Self::DevShm => "/dev/shm",
-            Self::DevMqueue => "/dev/mqueue",
-            Self::Sys => "/sys",
-            Self::Cgroup => "/sys/fs/cgroup",
-        }
-    }
-
-    /// Returns what it is mounted in: itself if that is the root.
-    pub(super) const fn top(self) -> Self {
-        match self {
-            Self::Proc => Self::Proc,
-            Self::Dev | Self::DevPts | Self::DevShm | Self::DevMqueue => Self::Dev,
-            Self::Sys | Self::Cgroup => Self::Sys,
-        }
-    }
 }
 
 /// Hidden from sandboxed processes.

@@ -10,10 +10,11 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
 
 use super::attach::{Depth, INERT, attach, clone_tree, filesystem, restrict};
 use super::bench::{Bench, open_directory};
-use super::entries::{self, Device, Kernel};
+use super::entries::{self, Device};
 use super::points::{Kind, Points};
 use super::reason::Doing as _;
-use crate::linux::message::{Preparation, Shape, Usual};
+use crate::linux::kernel::Kernel;
+use crate::linux::message::{Preparation, Shape};
 use crate::linux::sys::Reach;
 use crate::{Security, SetupError};
 
@@ -43,11 +44,11 @@ impl<'a> Workshop<'a> {
         let directory = open_directory(&place).doing("open the workbench")?;
         let mut points = Points::new(place.clone(), directory).doing("open the workbench")?;
         let usual = preparation.shape.usual;
-        for kernel in Kernel::ALL.into_iter().filter(|kernel| has(usual, kernel.top())) {
+        for kernel in Kernel::ALL.into_iter().filter(|kernel| usual.has(*kernel)) {
             workshop.create(&mut points, kernel)?;
         }
-        workshop.hide_in(&points, |top| has(usual, top))?;
-        for top in TOPS.into_iter().filter(|top| has(usual, *top)) {
+        workshop.hide_in(&points, |top| usual.has(top))?;
+        for top in TOPS.into_iter().filter(|top| usual.has(*top)) {
             let tree = open_directory(&place_of(&place, top));
             workshop.stock.push((top, tree.doing("open the workbench")?));
         }
@@ -61,7 +62,7 @@ impl<'a> Workshop<'a> {
 
     /// Mounts something of the kernel's in a container, of the stock if it is there.
     pub(super) fn mount(&self, points: &mut Points, kernel: Kernel) -> Result<(), SetupError> {
-        if !has(self.shape().usual, kernel.top()) {
+        if !self.shape().usual.has(kernel) {
             return self.create(points, kernel);
         }
         // What is not at a top came with what it is in.
@@ -77,7 +78,7 @@ impl<'a> Workshop<'a> {
 
     /// Hides and protects what is not of the stock, where it was done.
     pub(super) fn hide(&self, points: &Points) -> Result<(), SetupError> {
-        self.hide_in(points, |top| !has(self.shape().usual, top))
+        self.hide_in(points, |top| !self.shape().usual.has(top))
     }
 
     fn hide_in(&self, points: &Points, wanted: impl Fn(Kernel) -> bool) -> Result<(), SetupError> {
@@ -200,15 +201,6 @@ impl<'a> Workshop<'a> {
 
 /// What is mounted in the root itself.
 const TOPS: [Kernel; 3] = [Kernel::Proc, Kernel::Dev, Kernel::Sys];
-
-/// Returns true if the whole tree below `top` is as always.
-const fn has(usual: Usual, top: Kernel) -> bool {
-    match top {
-        Kernel::Proc => usual.proc,
-        Kernel::Dev | Kernel::DevPts | Kernel::DevShm | Kernel::DevMqueue => usual.dev,
-        Kernel::Sys | Kernel::Cgroup => usual.sys,
-    }
-}
 
 /// Returns where what is mounted at `top` of a container is in the stock at `place`.
 fn place_of(place: &Path, top: Kernel) -> PathBuf {
