@@ -105,6 +105,10 @@ fn clean_paths(action: &mut Action) {
                 dest if dest.ends_with('/') => "/",
                 _ => "",
             };
+            let plain = copy.dest.strip_suffix(marker).unwrap_or_default();
+            if plain != "/" && is_clean(plain) {
+                return;
+            }
             absolute(&mut copy.dest);
             if !marker.is_empty() {
                 copy.dest = format!("{}{marker}", copy.dest.trim_end_matches('/'));
@@ -136,7 +140,7 @@ pub(super) fn clean(path: &str) -> String {
             name => parts.push(name),
         }
     }
-    format!("/{}", parts.join("/"))
+    ["/", &parts.join("/")].concat()
 }
 
 #[cfg(test)]
@@ -154,7 +158,8 @@ mod tests {
         };
         assert_eq!(dest("a/./b//"), "/a/b/");
         assert_eq!(dest("/a/../b/."), "/b/.");
-        assert_eq!(dest("/"), "/");
+        assert_eq!((dest("/a/b/").as_str(), dest("/a/b/.").as_str()), ("/a/b/", "/a/b/."));
+        assert_eq!((dest("/").as_str(), dest("//").as_str()), ("/", "/"));
         assert_eq!(dest("/."), "/.");
         assert_eq!(dest("../x"), "/x");
     }
