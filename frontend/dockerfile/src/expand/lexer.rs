@@ -1,10 +1,10 @@
 //! The shell's rules for words, as far as a Dockerfile follows them.
 
 use std::collections::BTreeSet;
-use std::iter::Peekable;
-use std::str::Chars;
 
 use super::Variables;
+use super::collected::Collected;
+use super::cursor::Cursor;
 use super::pattern::{Reach, all_replaced, first_replaced, without_prefix, without_suffix};
 use crate::quote::quoted;
 
@@ -136,7 +136,8 @@ impl Lexer {
         if text.len() <= LONGEST && !text.contains(|c| self.is_special(c)) {
             return Ok(Expansion { text: text.to_owned(), ..Expansion::default() });
         }
-        self.process(text, variables).map(|(expansion, _)| expansion)
+        let (collected, matched, unmatched) = self.process(text, variables, Collected::whole())?;
+        Ok(Expansion { text: collected.text, matched, unmatched })
     }
 
     /// Expands a text and splits it at white space that is not quoted.
@@ -144,7 +145,8 @@ impl Lexer {
     /// # Errors
     /// Says what is wrong with a quote or a substitution.
     pub fn words(&self, text: &str, variables: &dyn Variables) -> Result<Vec<String>, ExpandError> {
-        self.process(text, variables).map(|(_, words)| words)
+        let (collected, ..) = self.process(text, variables, Collected::words())?;
+        Ok(collected.into_words())
     }
 
     /// Returns whether a character can stand for something else than itself. A `<` matters to where words end, no
@@ -153,25 +155,24 @@ impl Lexer {
         c == '$' || c == self.escape || (matches!(c, '\'' | '"') && !self.ignore_quotes)
     }
 
+    /// Returns what was read, and the variables that were asked for: those that are set, and those that are not.
     fn process(
         &self,
         text: &str,
         variables: &dyn Variables,
-    ) -> Result<(Expansion, Vec<String>), ExpandError> {
+        mut collected: Collected,
+    ) -> Result<(Collected, BTreeSet<String>, BTreeSet<String>), ExpandError> {
         let mut run = Run {
             lexer: *self,
             raw_escapes: self.raw_escapes,
-            chars: text.chars().peekable(),
+            rest: Cursor::new(text),
             variables,
             depth: 0,
             matched: BTreeSet::new(),
             unmatched: BTreeSet::new(),
         };
-        match run.until(None, self.raw_escapes) {
-            Ok((text, words)) => {
-                let (matched, unmatched) = (run.matched, run.unmatched);
-                Ok((Expansion { text, matched, unmatched }, words))
-            }
+        match run.until(None, self.raw_escapes, &mut collected) {
+            Ok(()) => Ok((collected, run.matched, run.unmatched)),
             Err(error) => {
                 let (word, unmatched) = (text.to_owned(), run.unmatched);
                 Err(ExpandError::In { word, unmatched, source: Box::new(error) })
@@ -183,176 +184,152 @@ impl Lexer {
 struct Run<'a> {
     lexer: Lexer,
     raw_escapes: bool,
-    chars: Peekable<Chars<'a>>,
+    rest: Cursor<'a>,
     variables: &'a dyn Variables,
     depth: usize,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Reads up to the character `stop`, or to the end if there is none.
     fn until(
         &mut self,
         stop: Option<char>,
         raw_escapes: bool,
-    ) -> Result<(String, Vec<String>), ExpandError> {
+        collected: &mut Collected,
+    ) -> Result<(), ExpandError> {
         if self.depth == DEEPEST {
             return Err(ExpandError::TooDeep);
         }
         self.depth += 1;
         let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
-        let result = self.until_inner(stop);
+        let result = self.until_inner(stop, collected);
         self.raw_escapes = before;
         self.depth -= 1;
         result
     }
 
-    fn until_inner(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), ExpandError> {
-        let mut text = String::new();
-        let mut words = Words::default();
-        while let Some(&c) = self.chars.peek() {
+    fn until_inner(
+        &mut self,
+        stop: Option<char>,
+        collected: &mut Collected,
+    ) -> Result<(), ExpandError> {
+        let lexer = self.lexer;
+        while let Some(c) = self.rest.peek() {
             if stop == Some(c) {
-                self.chars.next();
-                return Ok((text, words.finish()));
+                self.rest.next();
+                return Ok(());
             }
             match c {
-                '$' => {
-                    let value = self.dollar()?;
-                    words.push_splitting(&value);
-                    text.push_str(&value);
-                }
-                '<' => {
-                    let taken = self.possible_heredoc();
-                    words.push_whole(&taken);
-                    text.push_str(&taken);
-                }
-                '\'' | '"' if !self.lexer.ignore_quotes => {
-                    let inner =
-                        if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
-                    words.push_whole(&inner);
-                    text.push_str(&inner);
-                }
-                _ => self.ordinary(&mut text, &mut words),
+                '$' => collected.push_splitting(&self.dollar()?),
+                '<' => collected.push_whole(&self.possible_heredoc()),
+                '\'' if !lexer.ignore_quotes => collected.push_whole(&self.single_quoted()?),
+                '"' if !lexer.ignore_quotes => collected.push_whole(&self.double_quoted()?),
+                c if c == lexer.escape => self.escaped(collected),
+                _ => collected.push_splitting(
+                    self.rest.take_while(|c| !lexer.is_special(c) && c != '<' && stop != Some(c)),
+                ),
             }
-            if text.len() > LONGEST {
+            if collected.text.len() > LONGEST {
                 return Err(ExpandError::TooLong);
             }
         }
-        match stop {
-            Some(stop) => Err(missing(stop)),
-            None => Ok((text, words.finish())),
-        }
+        stop.map_or(Ok(()), |stop| Err(missing(stop)))
     }
 
     /// Reads a part of a substitution. If the text ends there, that is what is told, whatever else is wrong.
     fn part(&mut self, stop: char, raw_escapes: bool) -> Result<String, ExpandError> {
-        match self.until(Some(stop), raw_escapes) {
-            Ok((text, _)) => Ok(text),
+        let mut collected = Collected::whole();
+        match self.until(Some(stop), raw_escapes, &mut collected) {
+            Ok(()) => Ok(collected.text),
             Err(error @ (ExpandError::TooDeep | ExpandError::TooLong)) => Err(error),
-            Err(_) if self.chars.peek().is_none() => Err(missing(stop)),
+            Err(_) if self.rest.peek().is_none() => Err(missing(stop)),
             Err(error) => Err(error),
         }
     }
 
-    fn ordinary(&mut self, text: &mut String, words: &mut Words) {
-        let Some(c) = self.chars.next() else {
-            return;
-        };
-        if c != self.lexer.escape {
-            words.push(c);
-            text.push(c);
-            return;
+    /// Reads an escape and what it escapes.
+    fn escaped(&mut self, collected: &mut Collected) {
+        let escape = self.rest.next();
+        if let Some(escape) = escape.filter(|_| self.raw_escapes) {
+            collected.push(escape);
         }
-        if self.raw_escapes {
-            words.push_kept(c);
-            text.push(c);
-        }
-        if let Some(next) = self.chars.next() {
-            words.push_kept(next);
-            text.push(next);
+        if let Some(next) = self.rest.next() {
+            collected.push(next);
         }
     }
 
     fn single_quoted(&mut self) -> Result<String, ExpandError> {
         let mut text = String::new();
-        let opening = self.chars.next();
+        let opening = self.rest.next();
         text.extend(opening.filter(|_| self.lexer.raw_quotes));
-        loop {
-            match self.chars.next() {
-                None => return Err(ExpandError::Unclosed("single-quote")),
-                Some('\'') => {
-                    text.extend(Some('\'').filter(|_| self.lexer.raw_quotes));
-                    return Ok(text);
-                }
-                Some(c) => text.push(c),
-            }
-        }
+        text.push_str(self.rest.take_while(|c| c != '\''));
+        let closing = self.rest.next().ok_or(ExpandError::Unclosed("single-quote"))?;
+        text.extend(Some(closing).filter(|_| self.lexer.raw_quotes));
+        Ok(text)
     }
 
     fn double_quoted(&mut self) -> Result<String, ExpandError> {
+        let escape = self.lexer.escape;
         let mut text = String::new();
-        let opening = self.chars.next();
+        let opening = self.rest.next();
         text.extend(opening.filter(|_| self.lexer.raw_quotes));
         loop {
-            match self.chars.peek().copied() {
+            match self.rest.peek() {
                 None => return Err(ExpandError::Unclosed("double-quote")),
                 Some('"') => {
-                    text.extend(self.chars.next().filter(|_| self.lexer.raw_quotes));
+                    text.extend(self.rest.next().filter(|_| self.lexer.raw_quotes));
                     return Ok(text);
                 }
                 Some('$') => text.push_str(&self.dollar()?),
-                Some(c) => {
-                    self.chars.next();
-                    self.quoted_char(c, &mut text);
+                Some(c) if c == escape => self.quoted_escape(&mut text),
+                Some(_) => {
+                    text.push_str(self.rest.take_while(|c| c != '"' && c != '$' && c != escape));
                 }
             }
         }
     }
 
     /// Between double quotes an escape counts before a quote, a dollar sign and itself only.
-    fn quoted_char(&mut self, c: char, text: &mut String) {
-        if c != self.lexer.escape {
-            text.push(c);
-            return;
-        }
+    fn quoted_escape(&mut self, text: &mut String) {
+        let escape = self.lexer.escape;
+        self.rest.next();
         if self.raw_escapes {
-            text.push(c);
+            text.push(escape);
         }
-        match self.chars.peek().copied() {
+        match self.rest.peek() {
             None => {}
-            Some(next) if next == '"' || next == '$' || next == self.lexer.escape => {
-                self.chars.next();
+            Some(next) if next == '"' || next == '$' || next == escape => {
+                self.rest.next();
                 text.push(next);
             }
-            Some(_) => text.push(c),
+            Some(_) => text.push(escape),
         }
     }
 
     /// Keeps the white space of `<< EOF` together with its word.
     fn possible_heredoc(&mut self) -> String {
         let mut text = String::from("<");
-        self.chars.next();
-        if self.chars.next_if_eq(&'<').is_none() {
+        self.rest.next();
+        if self.rest.next_if_eq('<').is_none() {
             return text;
         }
         text.push('<');
-        while let Some(blank) = self.chars.next_if(|c| matches!(c, '\t' | '\r' | ' ')) {
-            text.push(blank);
-        }
+        text.push_str(self.rest.take_while(|c| matches!(c, '\t' | '\r' | ' ')));
         text
     }
 
     fn dollar(&mut self) -> Result<String, ExpandError> {
-        self.chars.next();
-        if self.chars.next_if_eq(&'{').is_some() {
+        self.rest.next();
+        if self.rest.next_if_eq('{').is_some() {
             return self.substitution();
         }
         let name = self.name();
         if name.is_empty() {
             return Ok("$".to_owned());
         }
-        match self.lookup(&name) {
+        match self.lookup(name) {
             None if self.lexer.keep_unset => Ok(format!("${name}")),
             value => Ok(value.unwrap_or_default()),
         }
@@ -360,25 +337,25 @@ impl Run<'_> {
 
     /// Reads what follows `${`.
     fn substitution(&mut self) -> Result<String, ExpandError> {
-        match self.chars.peek() {
+        match self.rest.peek() {
             None => return Err(missing('}')),
             Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
             Some(_) => {}
         }
         let name = self.name();
-        match self.chars.next() {
+        match self.rest.next() {
             // The end of the text is shown as a character that is none.
             None => Err(ExpandError::Modifier("\u{fffd}".to_owned())),
-            Some('}') => match self.lookup(&name) {
+            Some('}') => match self.lookup(name) {
                 None if self.lexer.keep_unset => Ok(format!("${{{name}}}")),
                 value => Ok(value.unwrap_or_default()),
             },
-            Some(':') => match self.chars.next() {
+            Some(':') => match self.rest.next() {
                 None => Err(missing('}')),
-                Some(modifier) => self.modified(&name, modifier, true),
+                Some(modifier) => self.modified(name, modifier, true),
             },
-            Some('/') => self.replacement(&name),
-            Some(modifier) => self.modified(&name, modifier, false),
+            Some('/') => self.replacement(name),
+            Some(modifier) => self.modified(name, modifier, false),
         }
     }
 
@@ -413,7 +390,7 @@ impl Run<'_> {
 
     /// Reads what follows `${name/`.
     fn replacement(&mut self, name: &str) -> Result<String, ExpandError> {
-        let all = self.chars.next_if_eq(&'/').is_some();
+        let all = self.rest.next_if_eq('/').is_some();
         let pattern = self.part('/', true)?;
         let replacement = self.part('}', true)?;
         match self.lookup(name) {
@@ -428,29 +405,21 @@ impl Run<'_> {
         }
     }
 
-    fn name(&mut self) -> String {
-        let mut name = String::new();
-        match self.chars.peek() {
-            Some(c) if c.is_numeric() => {
-                while let Some(digit) = self.chars.next_if(|c| c.is_numeric()) {
-                    name.push(digit);
-                }
-            }
+    fn name(&mut self) -> &'a str {
+        match self.rest.peek() {
+            Some(c) if c.is_numeric() => self.rest.take_while(char::is_numeric),
             // The shell's special parameters, none of which is ever set here.
-            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => name.extend(self.chars.next()),
-            Some(_) | None => {
-                while let Some(c) = self.chars.next_if(|c| c.is_alphanumeric() || *c == '_') {
-                    name.push(c);
-                }
-            }
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => self.rest.take_one(),
+            Some(_) | None => self.rest.take_while(|c| c.is_alphanumeric() || c == '_'),
         }
-        name
     }
 
     fn lookup(&mut self, name: &str) -> Option<String> {
         let value = self.variables.value(name).map(str::to_owned);
         let names = if value.is_some() { &mut self.matched } else { &mut self.unmatched };
-        names.insert(name.to_owned());
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
         value
     }
 }
@@ -469,44 +438,6 @@ fn remove(value: &str, word: &str, modifier: char) -> Result<String, ExpandError
         without_suffix(value, pattern, reach)
     } else {
         without_prefix(value, pattern, reach)
-    }
-}
-
-/// Collects characters into words.
-#[derive(Debug, Default)]
-struct Words {
-    done: Vec<String>,
-    current: String,
-}
-
-impl Words {
-    fn push(&mut self, c: char) {
-        if c.is_whitespace() {
-            if !self.current.is_empty() {
-                self.done.push(std::mem::take(&mut self.current));
-            }
-        } else {
-            self.current.push(c);
-        }
-    }
-
-    fn push_kept(&mut self, c: char) {
-        self.current.push(c);
-    }
-
-    fn push_splitting(&mut self, text: &str) {
-        text.chars().for_each(|c| self.push(c));
-    }
-
-    fn push_whole(&mut self, text: &str) {
-        self.current.push_str(text);
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if !self.current.is_empty() {
-            self.done.push(self.current);
-        }
-        self.done
     }
 }
 

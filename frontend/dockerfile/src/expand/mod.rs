@@ -1,5 +1,7 @@
 //! Variables in words: `$name`, `${name:-word}` and its relatives, quotes, escapes.
 
+mod collected;
+mod cursor;
 mod lexer;
 mod pattern;
 mod variables;
