@@ -232,10 +232,9 @@ impl Tool {
         self.directories.iter().any(|directory| match directory.strip_prefix('~') {
             None => is_at_or_below(target, directory),
             // Any home directory will do: `/root/.npm`, `/home/node/.npm`.
-            Some(below) => target.match_indices(below).any(|(at, _)| {
-                let rest = &target[at + below.len()..];
-                rest.is_empty() || rest.starts_with('/')
-            }),
+            Some(below) => {
+                target.match_indices('/').any(|(at, _)| is_at_or_below(&target[at..], below))
+            }
         })
     }
 
@@ -245,7 +244,7 @@ impl Tool {
     }
 
     fn is_run_from(&self, starts: &[&str]) -> bool {
-        starts.iter().any(|start| self.commands.iter().any(|command| start.starts_with(command)))
+        starts.iter().any(|start| self.commands.iter().any(|command| begins_with(start, command)))
     }
 }
 
@@ -259,6 +258,11 @@ fn command_starts(text: &str) -> Vec<&str> {
         (starts && within).then(|| &text[at..])
     });
     starts.collect()
+}
+
+/// Returns whether a text begins with a command. Nearly always its first letter tells that it does not.
+fn begins_with(text: &str, command: &str) -> bool {
+    text.as_bytes().first() == command.as_bytes().first() && text.starts_with(command)
 }
 
 fn is_at_or_below(path: &str, directory: &str) -> bool {
