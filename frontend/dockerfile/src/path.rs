@@ -16,7 +16,7 @@ pub(crate) fn clean(path: &str) -> String {
         }
     }
     match (rooted, parts.is_empty()) {
-        (true, _) => format!("/{}", parts.join("/")),
+        (true, _) => ["/", &parts.join("/")].concat(),
         (false, true) => ".".to_owned(),
         (false, false) => parts.join("/"),
     }
@@ -35,7 +35,7 @@ pub(crate) fn join(parent: &str, path: &str) -> String {
         (parent, "") => clean(parent),
         (parent, path) => {
             let (above, below) = (parent.trim_end_matches('/'), path.trim_start_matches('/'));
-            let joined = format!("{above}/{below}");
+            let joined = [above, "/", below].concat();
             if is_clean(&joined) { joined } else { clean(&joined) }
         }
     }
@@ -75,6 +75,7 @@ pub(crate) fn absolute(parent: &str, path: &str, mark: Mark) -> String {
     let mut result = match path {
         "" => parent.to_owned(),
         path if path.starts_with('/') => path.to_owned(),
+        path if parent.starts_with('/') && is_clean(parent) => join(parent, path),
         path => join(&join("/", parent), path),
     };
     if mark == Mark::Kept {

@@ -29,7 +29,7 @@ fn push_char(out: &mut String, c: char) {
     // Writing to a string cannot fail.
     let _ = match code {
         0..0x20 | 0x7f => write!(out, "\\x{code:02x}"),
-        _ if printable(c) => write!(out, "{c}"),
+        _ if printable(c) => out.write_char(c),
         0..=0xffff => write!(out, "\\u{code:04x}"),
         _ => write!(out, "\\U{code:08x}"),
     };
@@ -45,7 +45,7 @@ fn printable(c: char) -> bool {
 /// Returns a list as `["a" "b"]`.
 pub(crate) fn quoted_list<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| quoted(item)).collect();
-    format!("[{}]", items.join(" "))
+    ["[", &items.join(" "), "]"].concat()
 }
 
 /// Returns a list as `[a b]`.

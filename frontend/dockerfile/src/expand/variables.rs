@@ -65,7 +65,7 @@ impl Environment {
 
     /// Returns entries of the form `NAME=value`.
     pub fn entries(&self) -> Vec<String> {
-        self.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.iter().map(|(name, value)| [name, "=", value].concat()).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn empty(platform: &Platform) -> ImageConfig {
 
 /// Sets a variable; one that exists keeps its place.
 pub(super) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
+    let entry = [name, "=", value].concat();
     let same = |old: &&mut String| old.split('=').next() == Some(name);
     match env.iter_mut().find(same) {
         Some(old) => *old = entry,

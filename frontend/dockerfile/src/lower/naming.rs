@@ -1,8 +1,13 @@
 //! What clients show for a step: `[stage-1 2/5] RUN make`.
 
+use std::fmt::Write as _;
+
 use oci::Platform;
 
 use crate::expand::{Lexer, Variables};
+
+/// Room for what most names have besides the label and the text, in bytes.
+const USUAL: usize = 12;
 
 /// What all names of a stage begin with.
 #[derive(Debug, Clone, Default)]
@@ -32,18 +37,24 @@ impl StageName {
         if self.total == 0 {
             return text.to_owned();
         }
-        let platform = self.platform.as_ref().map(|platform| {
-            format!("{platform}{} ", crossing(platform, target_of(variables).as_ref()))
-        });
-        let label = if self.label.is_empty() { String::new() } else { format!("{} ", self.label) };
+        let mut name = String::with_capacity(self.label.len() + text.len() + USUAL);
+        name.push('[');
+        // Writing to a string cannot fail.
+        if let Some(platform) = &self.platform {
+            let crossing = crossing(platform, target_of(variables).as_ref());
+            let _ = write!(name, "{platform}{crossing} ");
+        }
+        if !self.label.is_empty() {
+            name.push_str(&self.label);
+            name.push(' ');
+        }
         let width = self.total.to_string().len();
-        format!(
-            "[{}{label}{:width$}/{}] {}{text}",
-            platform.unwrap_or_default(),
-            self.index,
-            self.total,
-            if onbuild { "ONBUILD " } else { "" },
-        )
+        let _ = write!(name, "{:width$}/{}] ", self.index, self.total);
+        if onbuild {
+            name.push_str("ONBUILD ");
+        }
+        name.push_str(text);
+        name
     }
 }
 
@@ -94,7 +105,7 @@ fn target_of(variables: &dyn Variables) -> Option<Platform> {
 pub(super) fn shown(code: &str, lexer: &Lexer, variables: &dyn Variables) -> String {
     let text = lexer.expand(code, variables).map_or_else(|_| code.to_owned(), |found| found.text);
     match text.split_once(' ') {
-        Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
+        Some((keyword, rest)) => [&keyword.to_uppercase(), " ", rest].concat(),
         None => text.to_uppercase(),
     }
 }

@@ -65,7 +65,7 @@ pub struct Pair {
 impl Pair {
     /// Returns `key=value`.
     pub fn joined(&self) -> String {
-        format!("{}={}", self.key, self.value)
+        [&self.key, "=", &self.value].concat()
     }
 }
 

@@ -191,7 +191,7 @@ fn arguments(keyword: &str, rest: &str, escape: char) -> Result<Arguments, Synta
         "add" | "copy" | "volume" => words::json_or_delimited(rest),
         "arg" => Ok(match words::quoted_words(rest, escape) {
             words if words.is_empty() => Arguments::None,
-            words => Arguments::Words(words),
+            words => Arguments::Words(words.into_iter().map(str::to_owned).collect()),
         }),
         "cmd" | "entrypoint" | "run" | "shell" => words::json_or_text(rest),
         "env" => words::pairs(rest, "ENV", escape),

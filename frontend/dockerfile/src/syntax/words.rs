@@ -28,16 +28,14 @@ pub(crate) fn delimited(text: &str) -> Arguments {
 }
 
 /// Splits into words, where quotes and escapes keep white space; they stay in the words.
-pub(crate) fn quoted_words(text: &str, escape: char) -> Vec<String> {
+pub(crate) fn quoted_words(text: &str, escape: char) -> Vec<&str> {
     let mut words = Vec::new();
-    let mut word = String::new();
+    let mut start = None;
     let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
         if quote.is_none() && c.is_whitespace() {
-            if !word.is_empty() {
-                words.push(std::mem::take(&mut word));
-            }
+            words.extend(start.take().map(|start| &text[start..at]));
             continue;
         }
         match quote {
@@ -46,18 +44,13 @@ pub(crate) fn quoted_words(text: &str, escape: char) -> Vec<String> {
             None | Some(_) => {}
         }
         // Nothing is escaped between single quotes; an escape at the very end is dropped.
-        if c == escape && quote != Some('\'') {
-            if let Some(next) = chars.next() {
-                word.push(c);
-                word.push(next);
-            }
-            continue;
+        if c == escape && quote != Some('\'') && chars.next().is_none() {
+            words.extend(start.map(|start| &text[start..at]));
+            return words;
         }
-        word.push(c);
+        start.get_or_insert(at);
     }
-    if !word.is_empty() {
-        words.push(word);
-    }
+    words.extend(start.map(|start| &text[start..]));
     words
 }
 
@@ -77,11 +70,11 @@ pub(crate) fn pairs(
         let pair = Pair { key: key.to_owned(), value: value.to_owned(), legacy: true };
         return Ok(Arguments::Pairs(vec![pair]));
     }
-    let pair = |word: String| match word.split_once('=') {
+    let pair = |word: &str| match word.split_once('=') {
         Some((key, value)) => {
             Ok(Pair { key: key.to_owned(), value: value.to_owned(), legacy: false })
         }
-        None => Err(SyntaxError::NoEqualSign(word)),
+        None => Err(SyntaxError::NoEqualSign(word.to_owned())),
     };
     words.into_iter().map(pair).collect::<Result<_, _>>().map(Arguments::Pairs)
 }

@@ -1,5 +1,7 @@
 //! `ADD` and `COPY`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use digests::Digest;
 use llb::{CopyMode, GitOptions, Owner};
@@ -283,19 +285,19 @@ fn git_options(git: GitSource, target: &mut Target<'_>) -> Result<(String, GitOp
 }
 
 fn history(target: &Target<'_>, mode: &str, inline: &[InlineFile]) -> String {
-    let mut parts = vec![target.copy.kind.keyword().to_owned()];
+    let mut parts: Vec<Cow<'_, str>> = vec![target.copy.kind.keyword().into()];
     if target.copy.parents {
-        parts.push("--parents".to_owned());
+        parts.push("--parents".into());
     }
     if !target.owner.is_empty() {
-        parts.push(format!("--chown={}", target.owner));
+        parts.push(format!("--chown={}", target.owner).into());
     }
     if !mode.is_empty() {
-        parts.push(format!("--chmod={mode}"));
+        parts.push(format!("--chmod={mode}").into());
     }
-    parts.extend(target.sources.iter().cloned());
-    parts.extend(inline.iter().map(|file| format!("<<{}", file.name)));
-    parts.push(target.destination.clone());
-    parts.push("# buildkit".to_owned());
+    parts.extend(target.sources.iter().map(Cow::from));
+    parts.extend(inline.iter().map(|file| Cow::from(format!("<<{}", file.name))));
+    parts.push(Cow::from(&target.destination));
+    parts.push("# buildkit".into());
     parts.join(" ")
 }

@@ -349,7 +349,7 @@ impl Stage<'_> {
         instruction: &Instruction,
         arguments: &[Argument],
     ) -> Result<(), Problem> {
-        let mut history = Vec::with_capacity(arguments.len());
+        let mut history = String::from("ARG");
         for argument in arguments {
             if checks::seems_secret(&argument.name) {
                 self.warn_secret("ARG", &argument.name, instruction);
@@ -377,14 +377,16 @@ impl Stage<'_> {
                 self.outline.arguments.insert(argument.name.clone(), definition);
             }
             self.outline.used.insert(argument.name.clone());
-            history.push(match &value {
-                Some(value) => format!("{}={value}", argument.name),
-                None => argument.name.clone(),
-            });
+            history.push(' ');
+            history.push_str(&argument.name);
+            if let Some(value) = &value {
+                history.push('=');
+                history.push_str(value);
+            }
             let declared = Argument { default: value, ..argument.clone() };
             self.inherited.arguments.push(declared);
         }
-        self.record(format!("ARG {}", history.join(" ")), Layer::None);
+        self.record(history, Layer::None);
         Ok(())
     }
 
@@ -467,7 +469,7 @@ impl Stage<'_> {
             self.steps.push(Step { name, lines, ignore_cache: false, work });
             layer = Layer::Made;
         }
-        self.record(format!("WORKDIR {directory}"), layer);
+        self.record(["WORKDIR ", &directory].concat(), layer);
         Ok(())
     }
 }

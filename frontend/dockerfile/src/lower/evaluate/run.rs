@@ -65,7 +65,7 @@ impl Stage<'_> {
         let work = Work::Run(Box::new(Running { options, mounts, resources, command }));
         let ignore_cache = self.ignore_cache();
         self.steps.push(Step { name, lines: instruction.lines, ignore_cache, work });
-        self.record(format!("RUN {history} # buildkit"), Layer::Made);
+        self.record(["RUN ", &history, " # buildkit"].concat(), Layer::Made);
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Stage<'_> {
             let _ = write!(history, "|{} ", arguments.len());
         }
         for (name, value) in arguments {
-            let _ = write!(history, "{name}={value} ");
+            history.extend([name, "=", value, " "]);
         }
         history + &words.join(" ")
     }
