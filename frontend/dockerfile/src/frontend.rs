@@ -22,7 +22,7 @@ use crate::lint::{LintConfig, LintWarning, Linter, checks};
 use crate::lower::{LowerError, Lowered, Request, StageError, default_platform, lower};
 use crate::options::Options;
 use crate::subrequest;
-use crate::syntax::{Document, Lines, check_directive, detect_syntax, parse};
+use crate::syntax::{Lines, check_directive, detect_syntax, parse};
 
 const NAME: &str = "dockerfile.v0";
 const SYNTAX_ARG: &str = "build-arg:BUILDKIT_SYNTAX";
@@ -71,7 +71,9 @@ struct Findings {
 
 /// A Dockerfile that was read.
 pub(crate) struct Parsed {
-    pub(crate) document: Document,
+    /// The character that escapes others.
+    pub(crate) escape: char,
+    /// Its stages.
     pub(crate) stages: Stages,
 }
 
@@ -152,7 +154,7 @@ impl<'a> Build<'a> {
         let mut notes = Vec::new();
         let stages = note_stages(&document, &mut notes);
         checks::notes(&notes, lint);
-        Ok(Parsed { stages: stages?, document })
+        Ok(Parsed { stages: stages?, escape: document.escape })
     }
 
     /// Returns the patterns of files that the client does not send.
@@ -274,7 +276,7 @@ impl<'a> Build<'a> {
             options: &self.options,
             inputs: &self.request.inputs,
             source: &self.source.excerpt,
-            document: &parsed.document,
+            escape: parsed.escape,
             stages: &parsed.stages,
             context: &self.source.context,
             ignore,

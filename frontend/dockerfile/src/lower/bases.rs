@@ -37,6 +37,9 @@ const COMMON_IMAGES: [&str; 14] = [
     "fedora:latest",
 ];
 
+/// What stages without a parent begin with, by index. Boxed, because maps move what is in them.
+pub(super) type Openings = BTreeMap<usize, Box<Opening>>;
+
 /// What is needed to look up a base.
 #[derive(Debug)]
 pub(super) struct Bases<'a> {
@@ -80,7 +83,7 @@ impl Bases<'_> {
         graph: &StageGraph,
         wanted: &BTreeSet<usize>,
         lint: &mut Linter,
-    ) -> Result<BTreeMap<usize, Opening>, Problem> {
+    ) -> Result<Openings, Problem> {
         let nodes = || wanted.iter().map(|index| (*index, &graph.nodes[*index]));
         let answers = self.ask(nodes().map(|(_, node)| node)).await?;
         let lookups = nodes().map(|(index, node)| {
@@ -104,13 +107,13 @@ impl Bases<'_> {
                 Ok::<_, Problem>((index, found))
             }
         });
-        let mut openings = BTreeMap::new();
+        let mut openings = Openings::new();
         for (index, found) in try_join_all(lookups).await? {
             let node = &graph.nodes[index];
             if let FoundStart::Image(_) = found.start {
                 warn_platform(node, &found, lint);
             }
-            openings.insert(index, self.opening(node, found));
+            openings.insert(index, Box::new(self.opening(node, found)));
         }
         Ok(openings)
     }

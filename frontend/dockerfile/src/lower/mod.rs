@@ -24,7 +24,7 @@ use llb::{Definition, State};
 use oci::{History, ImageConfig, Platform, Time};
 
 use self::arguments::GlobalArguments;
-use self::bases::{Bases, parse_base};
+use self::bases::{Bases, Openings, parse_base};
 use self::evaluate::{Books, Evaluated, Inherited, Opening, Shared, evaluate};
 use self::graph::{Builder, needs};
 use self::plan::UsedPaths;
@@ -37,7 +37,7 @@ use crate::lint::caches::KnownCaches;
 use crate::lint::checks::IgnoreFile;
 use crate::lint::{Linter, checks};
 use crate::options::Options;
-use crate::syntax::{Document, parse};
+use crate::syntax::parse;
 
 pub(crate) use bases::read_image;
 pub use error::{
@@ -59,8 +59,8 @@ pub(crate) struct Request<'a> {
     pub(crate) inputs: &'a BTreeMap<String, Definition>,
     /// The Dockerfile.
     pub(crate) source: &'a SourceExcerpt,
-    /// The Dockerfile, parsed.
-    pub(crate) document: &'a Document,
+    /// The character that escapes others in it.
+    pub(crate) escape: char,
     /// Its stages.
     pub(crate) stages: &'a Stages,
     /// Where the files come from.
@@ -118,7 +118,7 @@ pub(crate) async fn lower(request: &Request<'_>, lint: &mut Linter) -> Result<Lo
 
     let native = request.native.first().cloned().unwrap_or_else(default_platform);
     let target_platform = request.platform.unwrap_or(&native);
-    let lexer = Lexer::new(request.document.escape);
+    let lexer = Lexer::new(request.escape);
     let mut globals = global_arguments(request, &native, target_platform, &lexer, lint)?;
     let contexts = NamedContexts {
         bridge: request.bridge,
@@ -194,8 +194,8 @@ async fn resolve_all(
     (graph, lexer): (&mut StageGraph, &Lexer),
     target: usize,
     lint: &mut Linter,
-) -> Result<(BTreeMap<usize, Opening>, BTreeSet<usize>), Problem> {
-    let mut openings: BTreeMap<usize, Opening> = BTreeMap::new();
+) -> Result<(Openings, BTreeSet<usize>), Problem> {
+    let mut openings = Openings::new();
     let mut triggered = BTreeSet::new();
     loop {
         let needed = graph.reachable(target);
@@ -232,11 +232,7 @@ fn needs_image(node: &stages::Node) -> bool {
 }
 
 /// Returns what a stage's base wants done first, as text.
-fn triggers(
-    graph: &StageGraph,
-    openings: &mut BTreeMap<usize, Opening>,
-    index: usize,
-) -> Vec<String> {
+fn triggers(graph: &StageGraph, openings: &mut Openings, index: usize) -> Vec<String> {
     let node = &graph.nodes[index];
     if node.replaced || !node.is_stage {
         // What the image wants done is not done by whoever takes it as it is.
@@ -282,7 +278,7 @@ fn add_triggers(
 }
 
 /// The triggers count as steps, but the first step had its name before they were known.
-fn recount(bases: &Bases<'_>, graph: &StageGraph, openings: &mut BTreeMap<usize, Opening>) {
+fn recount(bases: &Bases<'_>, graph: &StageGraph, openings: &mut Openings) {
     for (index, opening) in openings {
         let node = &graph.nodes[*index];
         if opening.name.total == node.total && opening.name.label == node.label {
@@ -296,9 +292,12 @@ fn recount(bases: &Bases<'_>, graph: &StageGraph, openings: &mut BTreeMap<usize,
     }
 }
 
+/// Stages that have been gone through, by index. Boxed, because maps move what is in them.
+type PlannedStages = BTreeMap<usize, Box<Evaluated>>;
+
 /// All that is known once every stage has been gone through.
 struct Planned {
-    stages: BTreeMap<usize, Evaluated>,
+    stages: PlannedStages,
     used: BTreeMap<usize, UsedPaths>,
     context: UsedPaths,
 }
@@ -306,13 +305,16 @@ struct Planned {
 fn plan_stages(
     shared: &Shared<'_>,
     bases: &Bases<'_>,
-    mut openings: BTreeMap<usize, Opening>,
+    mut openings: Openings,
     wanted: &BTreeSet<usize>,
     lint: &mut Linter,
 ) -> Result<Planned, Problem> {
     let graph = shared.graph;
-    let mut planned =
-        Planned { stages: BTreeMap::new(), used: BTreeMap::new(), context: UsedPaths::default() };
+    let mut planned = Planned {
+        stages: PlannedStages::new(),
+        used: BTreeMap::new(),
+        context: UsedPaths::default(),
+    };
     let mut known_caches = KnownCaches::default();
     let mut done: Vec<bool> =
         graph.nodes.iter().map(|node| !node.is_stage || node.replaced).collect();
@@ -325,7 +327,7 @@ fn plan_stages(
         let (opening, inherited) = match parent {
             Some(parent) => from_parent(bases, node, parent),
             None => match openings.remove(&index) {
-                Some(opening) => (opening, Inherited::default()),
+                Some(opening) => (*opening, Inherited::default()),
                 None => continue,
             },
         };
@@ -338,7 +340,7 @@ fn plan_stages(
             known_caches: &mut known_caches,
         };
         let evaluated = evaluate(shared, books, index, opening, inherited)?;
-        planned.stages.insert(index, evaluated);
+        planned.stages.insert(index, Box::new(evaluated));
     }
     Ok(planned)
 }
@@ -424,7 +426,7 @@ fn finish(
 fn scan_extras(
     request: &Request<'_>,
     graph: &StageGraph,
-    stages: &BTreeMap<usize, Evaluated>,
+    stages: &PlannedStages,
     target: usize,
     built: &Builder<'_>,
 ) -> ScanExtras {
@@ -448,7 +450,7 @@ fn scan_extras(
 /// Returns the history of a stage after that of all it is made from.
 fn full_history(
     graph: &StageGraph,
-    stages: &BTreeMap<usize, Evaluated>,
+    stages: &PlannedStages,
     target: usize,
     own: Vec<History>,
 ) -> Vec<History> {
@@ -462,7 +464,7 @@ fn full_history(
 }
 
 /// Returns the stages that the wanted one needs, each after those it needs itself.
-fn build_order(stages: &BTreeMap<usize, Evaluated>, target: usize) -> Vec<usize> {
+fn build_order(stages: &PlannedStages, target: usize) -> Vec<usize> {
     let mut found = BTreeSet::new();
     let mut pending = vec![target];
     while let Some(index) = pending.pop() {
