@@ -179,20 +179,28 @@ impl Gate<'_> {
         }
     }
 
-    /// Takes back the turn that was kept from the last use here. It is not among the turns any more.
-    pub(crate) fn unpark(&mut self) -> Option<Parked> {
-        let parked = self.volume.store.idle.unpark(self.volume.key)?;
-        self.turns.retain(|turn| turn.number != parked.turn.number);
-        Some(parked)
+    /// Takes back the file of the turn that was kept from the last use here, signed by `holder`. The
+    /// turn is not among the turns any more. None if nothing was kept, or somebody took it for a dead
+    /// holder's and removed it: a turn of the same number is theirs then.
+    pub(crate) fn unpark(
+        &mut self,
+        holder: Option<&Holder>,
+    ) -> Result<Option<FileLock>, VolumeError> {
+        let Some(Parked { lock, turn }) = self.volume.store.idle.unpark(self.volume.key) else {
+            return Ok(None);
+        };
+        let resumed = lock.resume(holder).map_err(VolumeError::Lock)?;
+        if resumed.is_some() {
+            self.turns.retain(|other| other.number != turn.number);
+        }
+        Ok(resumed)
     }
 
     /// Gives up what was kept from the last use here, and writes down what is not written yet.
     pub(crate) fn settle_accounts(&mut self) -> Result<(), VolumeError> {
         self.stays = false;
         self.write_uses(0);
-        let Some(parked) = self.unpark() else { return Ok(()) };
-        let resumed = parked.lock.resume(None).map_err(VolumeError::Lock)?;
-        resumed.map_or(Ok(()), FileLock::remove).map_err(VolumeError::Lock)
+        self.unpark(None)?.map_or(Ok(()), FileLock::remove).map_err(VolumeError::Lock)
     }
 
     /// Forgets the versions that nobody needs any more, and returns true if there were any.

@@ -7,7 +7,6 @@ use mount::{HostPath, OverlayUpper, Syncing};
 
 use crate::gate::{Gate, Orphan};
 use crate::hold::{Hold, Sight, set_root};
-use crate::idle::Parked;
 use crate::layout::LayerId;
 use crate::state::Root;
 use crate::store::{Beginning, Volume};
@@ -104,7 +103,7 @@ impl Want {
         orphans: &mut Vec<Orphan>,
     ) -> Result<Attempt, VolumeError> {
         let policy = self.volume.policy(&gate.state);
-        let parked = gate.unpark();
+        let parked = gate.unpark(Some(&Holder::here(self.by.clone())))?;
         let turn = place.as_ref().map_or_else(
             || {
                 let fresh = self.fresh && policy.no_cache == NoCache::Fresh;
@@ -155,7 +154,7 @@ impl Want {
         gate: &mut Gate<'_>,
         turn: Turn,
         place: Option<Hold>,
-        parked: Option<Parked>,
+        parked: Option<FileLock>,
         ahead: usize,
     ) -> Result<Attempt, VolumeError> {
         let hold = match place {
@@ -173,23 +172,21 @@ impl Want {
         &self,
         gate: &mut Gate<'_>,
         turn: Turn,
-        parked: Option<Parked>,
+        parked: Option<FileLock>,
     ) -> Result<Hold, VolumeError> {
         let path = self.volume.turn_path(&turn);
-        let holder = Holder::here(self.by.clone());
-        let resumed = match parked {
-            Some(parked) => parked.lock.resume(Some(&holder)).map_err(VolumeError::Lock)?,
-            None => None,
-        };
-        let lock = match resumed {
+        let lock = match parked {
             Some(mut lock) => {
                 if lock.path() != path.as_path() {
                     lock.rename(path.as_path()).map_err(VolumeError::Lock)?;
                 }
                 lock
             }
-            None => FileLock::try_acquire(path.as_path(), Mode::Exclusive, Some(&holder))
-                .map_err(VolumeError::Lock)?,
+            None => {
+                let holder = Holder::here(self.by.clone());
+                FileLock::try_acquire(path.as_path(), Mode::Exclusive, Some(&holder))
+                    .map_err(VolumeError::Lock)?
+            }
         };
         gate.replace_turn(turn);
         Ok(Hold::new(self.volume.clone(), turn, lock, self.by.clone(), self.root))
@@ -200,7 +197,7 @@ impl Want {
         gate: &mut Gate<'_>,
         waiting: Turn,
         place: Option<Hold>,
-        parked: Option<Parked>,
+        parked: Option<FileLock>,
     ) -> Result<Hold, VolumeError> {
         let start = start(&waiting, &gate.turns, gate.state.form, gate.state.cutoff);
         if waiting.freezes(gate.state.form) {
@@ -226,7 +223,7 @@ impl Want {
         waiting: Turn,
         start: Start,
         place: Option<Hold>,
-        parked: Option<Parked>,
+        parked: Option<FileLock>,
     ) -> Result<Hold, VolumeError> {
         let mut turn = Turn { phase: Phase::Holding, base: gate.state.head, ..waiting };
         let whole = self.forkable(gate, start)?;

@@ -101,7 +101,8 @@ fn steps_and_owners_find_the_same_on_every_file_system() {
         again.env("VOLUMES_DRIVER", driver);
         let output = again.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{file_system} {driver}: {said}");
+        let warned = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{file_system} {driver}: {said}\n{warned}");
         assert!(!said.contains("running 0 tests"), "{said}");
     }
 }

@@ -101,6 +101,24 @@ async fn a_lock_held_by_another_process_is_waited_for_by_name() {
 }
 
 #[tokio::test]
+async fn what_was_used_last_here_does_not_hide_who_uses_it_now() {
+    for theirs in [Sharing::Locked, Sharing::Shared] {
+        let world = World::new().await;
+        world.fill("v", &[("base", "")]).await;
+        let second = Second::holding(world.root.path(), theirs);
+        let pid = second.child.id();
+        let told = Told::default();
+        let mut waiting = world.spawn_take("v", Sharing::Locked, &told);
+        tokio::select! {
+            waited = told.waiting() => assert_eq!(waited.holders[0].pid, pid, "{theirs}"),
+            _ = &mut waiting => panic!("did not wait for {theirs}"),
+        }
+        second.finish();
+        waiting.await.unwrap().unwrap().finish(Outcome::Succeeded).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_queue_is_one_queue_for_all_processes() {
     let world = World::new().await;
     let holder = world.take("v", Sharing::Locked).await;

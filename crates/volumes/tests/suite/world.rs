@@ -133,10 +133,16 @@ impl World {
         lease.finish(Outcome::Succeeded).await.unwrap();
     }
 
-    /// The names in the root of the head, seen without a lease.
+    /// The names in the root of the head, seen without a lease: once more if layers of it were put
+    /// together meanwhile.
     pub async fn head(&self, id: &str) -> Vec<String> {
-        let location = self.manager.path(key(id)).await.unwrap();
-        mounted(&view(location.head)).names()
+        loop {
+            let head = self.manager.path(key(id)).await.unwrap().head;
+            let seen = try_mounted(&view(head.clone())).map(|tree| tree.names());
+            if self.manager.path(key(id)).await.unwrap().head == head {
+                return seen.unwrap();
+            }
+        }
     }
 
     pub async fn record(&self, id: &str) -> VolumeRecord {
@@ -255,13 +261,17 @@ pub struct Tree {
 
 /// Performs a mount as an executor would.
 pub fn mounted(mount: &Mount) -> Tree {
+    try_mounted(mount).unwrap()
+}
+
+fn try_mounted(mount: &Mount) -> Result<Tree, mount::MountError> {
     if let MountSource::Bind(path) = &mount.source {
-        return Tree { path: path.as_path().to_owned(), mountpoint: None };
+        return Ok(Tree { path: path.as_path().to_owned(), mountpoint: None });
     }
     let mountpoint = tempfile::tempdir().unwrap();
     let target = HostPath::new(mountpoint.path()).unwrap();
-    mount::detached::open(mount).unwrap().attach(&target).unwrap();
-    Tree { path: mountpoint.path().to_owned(), mountpoint: Some(mountpoint) }
+    mount::detached::open(mount)?.attach(&target)?;
+    Ok(Tree { path: mountpoint.path().to_owned(), mountpoint: Some(mountpoint) })
 }
 
 impl Tree {
@@ -321,7 +331,7 @@ pub fn second(test: &str, root: &std::path::Path, errand: &str) -> std::process:
         .env("VOLUMES_ERRAND", errand)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .stderr(std::process::Stdio::inherit())
         .spawn()
         .unwrap()
 }
