@@ -136,26 +136,30 @@ fn note(node: &Node, kind: Notes) -> Note {
 
 /// Notes what can be seen before an instruction is understood.
 fn note_keywords(node: &Node, notes: &mut Vec<Note>) {
-    match node.keyword.to_ascii_lowercase().as_str() {
-        "from" => {
-            let words = node.arguments.to_list();
-            let [_, keyword, name, rest @ ..] = words.as_slice() else {
-                return;
-            };
-            if rest.is_empty() && *name != name.to_lowercase() {
-                notes.push(note(node, Notes::StageNameCase(name.clone())));
-            }
-            if cases_differ(&node.keyword, keyword) {
-                notes.push(note(node, Notes::AsCase(node.keyword.clone(), keyword.clone())));
-            }
-        }
-        "maintainer" => notes.push(note(node, Notes::Maintainer)),
-        _ => {}
+    if node.keyword.eq_ignore_ascii_case("maintainer") {
+        notes.push(note(node, Notes::Maintainer));
+    }
+    if !node.keyword.eq_ignore_ascii_case("from") {
+        return;
+    }
+    let words = node.arguments.to_list();
+    let [_, keyword, name, rest @ ..] = words.as_slice() else {
+        return;
+    };
+    if rest.is_empty() && *name != name.to_lowercase() {
+        notes.push(note(node, Notes::StageNameCase(name.clone())));
+    }
+    if cases_differ(&node.keyword, keyword) {
+        notes.push(note(node, Notes::AsCase(node.keyword.clone(), keyword.clone())));
     }
 }
 
 /// Notes a comment that says nothing about what is defined below it.
 fn note_description(node: &Node, notes: &mut Vec<Note>) {
+    // What has no comment above is not described wrongly either.
+    if node.comments.is_empty() {
+        return;
+    }
     let (keyword, names) = match node.keyword.to_ascii_lowercase().as_str() {
         "from" => {
             let words = node.arguments.to_list();

@@ -222,8 +222,8 @@ fn takes_heredocs(node: &Node) -> bool {
         Arguments::Trigger(inner) if node.keyword.eq_ignore_ascii_case("onbuild") => inner,
         _ => node,
     };
-    let keyword = node.keyword.to_ascii_lowercase();
-    matches!(keyword.as_str(), "add" | "copy" | "run") && !node.arguments.is_json()
+    let is_one = |keyword| node.keyword.eq_ignore_ascii_case(keyword);
+    ["add", "copy", "run"].into_iter().any(is_one) && !node.arguments.is_json()
 }
 
 #[cfg(test)]

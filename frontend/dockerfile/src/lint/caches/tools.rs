@@ -216,53 +216,77 @@ const TOOLS: [Tool; 22] = [
 
 /// Returns the tools whose cache is at a path, or above or below it.
 pub(super) fn tools_of(target: &str) -> impl Iterator<Item = &'static Tool> {
-    TOOLS.iter().filter(move |tool| tool.uses(target))
+    // Taken apart once for all tools: most caches are of none of them.
+    let parts = parts_of(target);
+    TOOLS.iter().filter(move |tool| tool.uses_any(&parts))
 }
 
 /// Returns the tools that a command runs.
 pub(super) fn tools_in(text: &str) -> impl Iterator<Item = &'static Tool> {
     // Looked for once for all tools: most commands run none of them.
-    let starts = command_starts(text);
+    let starts = Starts::of(text);
     TOOLS.iter().filter(move |tool| tool.is_run_from(&starts))
 }
 
 impl Tool {
     /// Returns whether the tool's cache is at a path, or a part of it is.
     pub(super) fn uses(&self, target: &str) -> bool {
+        self.uses_any(&parts_of(target))
+    }
+
+    /// Returns whether the tool's cache is at the path that these are the parts of.
+    fn uses_any(&self, parts: &[&str]) -> bool {
         self.directories.iter().any(|directory| match directory.strip_prefix('~') {
-            None => is_at_or_below(target, directory),
+            None => parts.first().is_some_and(|path| is_at_or_below(path, directory)),
             // Any home directory will do: `/root/.npm`, `/home/node/.npm`.
-            Some(below) => {
-                target.match_indices('/').any(|(at, _)| is_at_or_below(&target[at..], below))
-            }
+            Some(below) => parts.iter().any(|part| is_at_or_below(part, below)),
         })
     }
 
     /// Returns whether a command runs the tool.
     pub(super) fn is_run_by(&self, text: &str) -> bool {
-        self.is_run_from(&command_starts(text))
+        self.is_run_from(&Starts::of(text))
     }
 
-    fn is_run_from(&self, starts: &[&str]) -> bool {
-        starts.iter().any(|start| self.commands.iter().any(|command| begins_with(start, command)))
+    fn is_run_from(&self, starts: &Starts<'_>) -> bool {
+        self.commands.iter().any(|command| starts.have(command))
     }
 }
 
-/// Returns what stands from each place on where the name of a command can begin: not within a word.
-fn command_starts(text: &str) -> Vec<&str> {
-    let mut within = false;
-    let starts = text.char_indices().filter_map(|(at, c)| {
-        let starts = !within;
-        within = c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-        // All of them begin with a letter, or with `./`.
-        (starts && within).then(|| &text[at..])
-    });
-    starts.collect()
+/// What stands from each place on where the name of a command can begin: not within a word.
+struct Starts<'a> {
+    texts: Vec<&'a str>,
+    /// By byte, whether one of them begins with it: nearly always that tells that a command is not among them.
+    first: [bool; 256],
 }
 
-/// Returns whether a text begins with a command. Nearly always its first letter tells that it does not.
-fn begins_with(text: &str, command: &str) -> bool {
-    text.as_bytes().first() == command.as_bytes().first() && text.starts_with(command)
+impl<'a> Starts<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut starts = Self { texts: Vec::new(), first: [false; 256] };
+        let mut within = false;
+        for (at, c) in text.char_indices() {
+            let is_start = !within;
+            within = c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+            // All of them begin with a letter, or with `./`.
+            if is_start && within {
+                starts.texts.push(&text[at..]);
+                starts.first[usize::from(text.as_bytes()[at])] = true;
+            }
+        }
+        starts
+    }
+
+    fn have(&self, command: &str) -> bool {
+        let first = command.as_bytes().first();
+        first.is_some_and(|first| self.first[usize::from(*first)])
+            && self.texts.iter().any(|text| text.starts_with(command))
+    }
+}
+
+/// Returns a path, and what of it begins at each slash after the first character.
+fn parts_of(path: &str) -> Vec<&str> {
+    let slashes = path.match_indices('/').filter(|(at, _)| *at > 0);
+    std::iter::once(path).chain(slashes.map(|(at, _)| &path[at..])).collect()
 }
 
 fn is_at_or_below(path: &str, directory: &str) -> bool {
