@@ -60,10 +60,11 @@ pub(crate) async fn lower(
         }
         Err(status) => describe_error(&status, &mut outcome),
     }
-    let mut warnings = warnings;
-    // Each has its line in its text; in which order they are sent is nobody's business.
-    warnings.sort_by(|a, b| a.short.cmp(&b.short));
-    warnings.iter().for_each(|warning| describe_warning(warning, &mut outcome));
+    // In which order they are sent is nobody's business.
+    let mut warnings: Vec<_> =
+        warnings.iter().map(|warning| (&warning.short, describe_warning(warning))).collect();
+    warnings.sort();
+    warnings.iter().for_each(|(_, text)| outcome.add("warning", text));
     Ok(outcome)
 }
 
@@ -195,13 +196,14 @@ fn describe_error(status: &Status, outcome: &mut Outcome) {
     }
 }
 
-fn describe_warning(warning: &VertexWarning, outcome: &mut Outcome) {
+/// Returns a warning as a text: where it is and what it is about, and what else it says.
+fn describe_warning(warning: &VertexWarning) -> String {
     let ranges: Vec<_> = warning.ranges.iter().map(range).collect();
-    let ranges = ranges.join(" ");
     let short = String::from_utf8_lossy(&warning.short);
-    outcome.add("warning", &format!("{ranges} {} {short}", warning.level));
+    let mut text = format!("{} {} {short}\n", ranges.join(" "), warning.level);
     for detail in &warning.detail {
-        outcome.add("warning", &String::from_utf8_lossy(detail));
+        text.push_str(&String::from_utf8_lossy(detail));
+        text.push('\n');
     }
-    outcome.add("warning", &warning.url);
+    text + &warning.url
 }

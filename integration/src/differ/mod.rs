@@ -6,6 +6,7 @@
 
 mod building;
 mod case;
+mod chance;
 mod documents;
 mod graph;
 mod known;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::chance::same;
+
 /// What became of a case: each line says where it was seen, and what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -43,13 +45,13 @@ impl Outcome {
     /// Returns what is different in `ours` from `theirs`, in order.
     pub fn compare(theirs: &Self, ours: &Self) -> Vec<Difference> {
         let (theirs, ours) = (&theirs.lines, &ours.lines);
-        let same_start = theirs.iter().zip(ours).take_while(|(a, b)| a == b).count();
+        let same_start = theirs.iter().zip(ours).take_while(|(a, b)| same(a, b)).count();
         let (theirs, ours) = (&theirs[same_start..], &ours[same_start..]);
         let common = longest_common(theirs, ours);
         let mut found = Vec::new();
         let (mut i, mut j) = (0, 0);
         while i < theirs.len() || j < ours.len() {
-            if i < theirs.len() && j < ours.len() && theirs[i] == ours[j] {
+            if i < theirs.len() && j < ours.len() && same(&theirs[i], &ours[j]) {
                 (i, j) = (i + 1, j + 1);
             } else if j == ours.len() || (i < theirs.len() && common[i + 1][j] >= common[i][j + 1])
             {
@@ -69,7 +71,7 @@ fn longest_common(a: &[String], b: &[String]) -> Vec<Vec<u32>> {
     let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in (0..a.len()).rev() {
         for j in (0..b.len()).rev() {
-            table[i][j] = if a[i] == b[j] {
+            table[i][j] = if same(&a[i], &b[j]) {
                 table[i + 1][j + 1] + 1
             } else {
                 table[i + 1][j].max(table[i][j + 1])
