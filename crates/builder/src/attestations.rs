@@ -191,6 +191,7 @@ mod tests {
 
     use bridge::testing::MemoryBuild;
     use bridge::{RefHandle, Results, SolveRequest};
+    use sbom::Reader;
 
     use super::*;
 
@@ -231,7 +232,7 @@ mod tests {
     /// Returns what the client asks for.
     fn request() -> ScanRequest {
         let options = [("attest:sbom".to_owned(), "generator=example.org/scan".to_owned())];
-        ScanRequest::of(&options.into()).unwrap().unwrap()
+        ScanRequest::of(&options.into(), Reader::Daemon).unwrap().unwrap()
     }
 
     async fn read_one(mut attestation: Attestation) -> Result<Vec<Statement>, BuildError> {

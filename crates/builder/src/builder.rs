@@ -15,7 +15,7 @@ use gateway::{BridgeService, Verdict};
 use llb::Definition;
 use mount::{HostPath, RootDir};
 use progress::{Feed, FeedReader, ProgressSink as _};
-use sbom::ScanRequest;
+use sbom::{Reader, ScanRequest};
 use session::{SessionGroup, SessionId};
 use solver::{JobId, OpError, Solver};
 use volumes::VolumeManager;
@@ -146,7 +146,7 @@ impl Builder {
         let granted = Entitlements::grant(&request.entitlements, &self.0.entitlements)?;
         let wanted = Wanted {
             provenance: ProvenanceOptions::of(&request.options)?,
-            scan: ScanRequest::of(&request.options)?,
+            scan: ScanRequest::of(&request.options, Reader::Daemon)?,
         };
         let exporters = self.resolve_exporters(&request)?;
         let begun = self.begin(&request, granted)?;

@@ -11,7 +11,7 @@ mod scanner;
 
 use bridge::FrontendResult;
 
-pub use request::ScanRequest;
+pub use request::{Reader, ScanRequest};
 pub use scanner::{ScanTarget, Scanner};
 
 /// The type of what a list says: a document of SPDX.

@@ -21,12 +21,24 @@ pub struct ScanRequest {
     ignore_cache: bool,
 }
 
+/// Who reads what a build asks for: clients know the words of each for what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The daemon, for builds that it is asked for.
+    Daemon,
+    /// A frontend, for what it is called with.
+    Frontend,
+}
+
 impl ScanRequest {
     /// Reads what the options of a build ask for; none if no list is wanted.
     ///
     /// # Errors
     /// Returns an error if they are malformed, or the generator's name is no image's.
-    pub fn of(options: &BTreeMap<String, String>) -> Result<Option<Self>, BuildError> {
+    pub fn of(
+        options: &BTreeMap<String, String>,
+        reader: Reader,
+    ) -> Result<Option<Self>, BuildError> {
         let asked =
             options.get("attest:sbom").or_else(|| options.get("build-arg:BUILDKIT_ATTEST_SBOM"));
         let Some(asked) = asked else { return Ok(None) };
@@ -44,11 +56,15 @@ impl ScanRequest {
                 _ => drop(parameters.insert(key.to_owned(), value.to_owned())),
             }
         }
-        if generator.is_empty() {
-            return Err(invalid("sbom generator cannot be empty"));
-        }
+        let called = match reader {
+            Reader::Daemon if generator.is_empty() => {
+                return Err(invalid("sbom generator cannot be empty"));
+            }
+            Reader::Daemon => "generator",
+            Reader::Frontend => "scanner",
+        };
         let generator = Reference::parse(&generator).map_err(|error| {
-            invalid(format!("failed to parse sbom generator {generator}: {error}"))
+            invalid(format!("failed to parse sbom {called} {generator}: {error}"))
         })?;
         let mode = options.get("image-resolve-mode").map_or("", String::as_str);
         let mode = ResolveMode::parse(mode)
@@ -81,8 +97,12 @@ mod tests {
     use super::*;
 
     fn read(options: &[(&str, &str)]) -> Result<Option<ScanRequest>, String> {
+        read_by(Reader::Daemon, options)
+    }
+
+    fn read_by(reader: Reader, options: &[(&str, &str)]) -> Result<Option<ScanRequest>, String> {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        ScanRequest::of(&options.collect()).map_err(|error| error.to_string())
+        ScanRequest::of(&options.collect(), reader).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -112,12 +132,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        for (asked, expected) in [
-            ("generator=", "sbom generator cannot be empty"),
-            ("generator=A", "failed to parse sbom generator A: invalid reference format"),
-            ("a\"b", "failed to parse sbom: bare \" in non-quoted-field"),
+        use Reader::{Daemon, Frontend};
+        for (reader, asked, expected) in [
+            (Daemon, "generator=", "sbom generator cannot be empty"),
+            (Frontend, "generator=", "failed to parse sbom scanner : invalid reference format"),
+            (Daemon, "generator=A", "failed to parse sbom generator A: invalid reference format"),
+            (Frontend, "generator=A", "failed to parse sbom scanner A: invalid reference format"),
+            (Daemon, "a\"b", "failed to parse sbom: parse error on line 1, column 2: bare \""),
         ] {
-            let error = read(&[("attest:sbom", asked)]).unwrap_err();
+            let error = read_by(reader, &[("attest:sbom", asked)]).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
         let error = read(&[("attest:sbom", ""), ("image-resolve-mode", "often")]).unwrap_err();

@@ -189,13 +189,14 @@ mod tests {
     use llb::{ExecOp, LocalOptions, MountKind, Op};
 
     use super::*;
+    use crate::Reader;
 
     const NAME: &str = "example.org/scan:1";
 
     fn request(more: &str) -> ScanRequest {
         let options = [("attest:sbom", format!("generator={NAME},{more}"))];
         let options = options.map(|(key, value)| (key.to_owned(), value));
-        ScanRequest::of(&options.into()).unwrap().unwrap()
+        ScanRequest::of(&options.into(), Reader::Daemon).unwrap().unwrap()
     }
 
     async fn scan(config: &str, target: ScanTarget) -> (Result<Attestation, BuildError>, Said) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bridge::{CacheImport, ResolveMode};
 use llb::{ExtraHost, LinuxResources, NetMode, ProxyEnv, Ulimit};
 use oci::Platform;
-use sbom::ScanRequest;
+use sbom::{Reader, ScanRequest};
 use serde::Deserialize;
 
 use crate::instruction::parse_bool;
@@ -117,7 +117,8 @@ impl Options {
             run: RunOptions::read(raw, &build_args)?,
             cache_imports: cache_imports(raw)?,
             lint: lint.map(|value| LintConfig::parse_as(LINT_ARG, value)).transpose()?,
-            scan: ScanRequest::of(raw).map_err(|error| OptionError::Scan(error.to_string()))?,
+            scan: ScanRequest::of(raw, Reader::Frontend)
+                .map_err(|error| OptionError::Scan(error.to_string()))?,
             build_args,
             raw: raw.clone(),
         })

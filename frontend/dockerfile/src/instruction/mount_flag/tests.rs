@@ -49,7 +49,10 @@ fn mistakes_are_named() {
         ("type=secret,id=a,from=b", "secret mount should not have a from"),
         ("type=tmpfs,sharing=shared", "invalid cache sharing set for tmpfs mount"),
         ("from=$X", "'from' doesn't support variable expansion, define alias stage instead"),
-        ("target=\"a", "failed to parse csv mounts: bare \" in non-quoted-field"),
+        (
+            "target=\"a",
+            "failed to parse csv mounts: parse error on line 1, column 8: bare \" in non-quoted-field",
+        ),
     ] {
         assert_eq!(read(text).err().as_deref(), Some(expected), "{text}");
     }
