@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::Context as _;
-use integration::{Archive, Graph, Project, Wire, World, statements};
+use integration::{Archive, Bridge, Graph, Project, Wire, World, statements};
 use proto::control::{CacheOptions, Exporter, SolveRequest};
+use proto::gateway::result::Result as Outcome;
+use proto::{gateway, pb};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -227,6 +229,75 @@ fn a_graph_without_a_frontend_is_scanned_by_the_daemon() -> anyhow::Result<()> {
     let said = statements(&format!("docker://{name}"))?;
     assert_eq!(said.iter().map(files).collect::<Vec<_>>(), [("sbom", "made")]);
     Ok(())
+}
+
+/// Returns what the frontend makes of a Dockerfile of which lists are wanted.
+async fn listed(bridge: &mut Bridge, scanner: &str) -> anyhow::Result<gateway::Result> {
+    let dockerfile = b"FROM scratch\nCOPY file /kept\n";
+    let (mut recipe, mut context) = (Graph::default(), Graph::default());
+    let recipe_file = recipe.file(None, "/Dockerfile", dockerfile);
+    let context_file = context.file(None, "/file", b"x");
+    let inputs = [
+        ("dockerfile".to_owned(), recipe.finish(&recipe_file)),
+        ("context".to_owned(), context.finish(&context_file)),
+    ];
+    let options = [("attest:sbom".to_owned(), format!("generator={scanner}"))];
+    let request = gateway::SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_inputs: inputs.into_iter().collect(),
+        frontend_opt: options.into_iter().collect(),
+        allow_result_return: true,
+        allow_result_array_ref: true,
+        ..gateway::SolveRequest::default()
+    };
+    bridge.solve(request).await?.into_inner().result.context("a result")
+}
+
+/// Returns the list in the tree that a definition makes.
+async fn list_of(bridge: &mut Bridge, definition: pb::Definition) -> anyhow::Result<Value> {
+    let request = gateway::SolveRequest {
+        definition: Some(definition),
+        allow_result_return: true,
+        allow_result_array_ref: true,
+        ..gateway::SolveRequest::default()
+    };
+    let made = bridge.solve(request).await?.into_inner().result.context("a result")?;
+    let Some(Outcome::Ref(tree)) = made.result else { anyhow::bail!("no tree: {made:?}") };
+    let file = gateway::ReadFileRequest {
+        r#ref: tree.id,
+        file_path: "/sbom.spdx.json".to_owned(),
+        ..gateway::ReadFileRequest::default()
+    };
+    Ok(serde_json::from_slice(&bridge.read_file(file).await?.into_inner().data)?)
+}
+
+#[test]
+fn a_list_travels_with_the_graph_that_makes_it() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let scanner = push_scanner(&world, "scan:1", LISTS)?;
+    let request = SolveRequest {
+        r#ref: "driven".to_owned(),
+        cache: Some(CacheOptions::default()),
+        ..SolveRequest::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let wire = Wire::connect(&world.backend.address()).await?;
+        let (mut control, mut bridge) = (wire.control(), wire.bridge("driven")?);
+        let talk = async {
+            bridge.ping(gateway::PingRequest::default()).await?;
+            let result = listed(&mut bridge, &scanner).await?;
+            let said = result.attestations.values().next().context("a list")?;
+            let tree = said.attestation[0].r#ref.clone().context("a tree")?;
+            let list = list_of(&mut bridge, tree.def.context("a graph")?).await?;
+            assert_eq!(files(&list), ("sbom", "kept"));
+            bridge.r#return(gateway::ReturnRequest { result: Some(result), error: None }).await?;
+            anyhow::Ok(())
+        };
+        let built = async { control.solve(request).await.context("the build failed") };
+        tokio::try_join!(talk, built)?;
+        anyhow::Ok(())
+    })
 }
 
 #[test]

@@ -164,8 +164,33 @@ pub enum Results {
     ByPlatform(BTreeMap<String, SolvedRef>),
 }
 
+impl FrontendResult {
+    /// Returns all its file systems: the results, and those that hold what is said of them.
+    pub fn trees(&self) -> impl Iterator<Item = &SolvedRef> {
+        let (one, several) = match &self.results {
+            Results::None => (None, None),
+            Results::Single(one) => (Some(one), None),
+            Results::ByPlatform(several) => (None, Some(several.values())),
+        };
+        let said = self.attestations.values().flatten().map(|attestation| &attestation.tree);
+        one.into_iter().chain(several.into_iter().flatten()).chain(said)
+    }
+
+    /// Returns all its file systems, to be changed.
+    pub fn trees_mut(&mut self) -> impl Iterator<Item = &mut SolvedRef> {
+        let (one, several) = match &mut self.results {
+            Results::None => (None, None),
+            Results::Single(one) => (Some(one), None),
+            Results::ByPlatform(several) => (None, Some(several.values_mut())),
+        };
+        let said = self.attestations.values_mut().flatten();
+        let said = said.map(|attestation| &mut attestation.tree);
+        one.into_iter().chain(several.into_iter().flatten()).chain(said)
+    }
+}
+
 /// A file system and the graph it comes from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SolvedRef {
     /// Names it in this build; empty for an empty file system.
     pub handle: RefHandle,
@@ -174,14 +199,14 @@ pub struct SolvedRef {
 }
 
 /// A statement about a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attestation {
     /// Its form.
     pub kind: AttestationKind,
     /// `reason`, `sbom-core`, `inline-only`.
     pub metadata: BTreeMap<String, Bytes>,
     /// The file system that holds it.
-    pub reference: RefHandle,
+    pub tree: SolvedRef,
     /// The file, or for a bundle the directory, in that file system.
     pub path: String,
     /// The type of the predicate.

@@ -112,7 +112,7 @@ async fn bundle(
     attestation: &Attestation,
 ) -> Result<Vec<Statement>, BuildError> {
     let mut statements = Vec::new();
-    for entry in bridge.read_dir(&attestation.reference, &attestation.path, None).await? {
+    for entry in bridge.read_dir(&attestation.tree.handle, &attestation.path, None).await? {
         let path = match attestation.path.trim_end_matches('/') {
             "" => entry.name,
             directory => format!("{directory}/{}", entry.name),
@@ -160,7 +160,7 @@ async fn file(
     attestation: &Attestation,
     path: &str,
 ) -> Result<Bytes, BuildError> {
-    let stat = bridge.stat_file(&attestation.reference, path).await?;
+    let stat = bridge.stat_file(&attestation.tree.handle, path).await?;
     if stat.size > LONGEST {
         return Err(invalid(format!("{path} exceeds {LONGEST} bytes")));
     }
@@ -169,7 +169,7 @@ async fn file(
         let offset = content.len() as u64;
         let length = PIECE.min(stat.size.saturating_sub(offset));
         let range = FileRange { offset, length };
-        let piece = bridge.read_file(&attestation.reference, path, Some(range)).await?;
+        let piece = bridge.read_file(&attestation.tree.handle, path, Some(range)).await?;
         content.extend_from_slice(&piece);
         if piece.is_empty() || content.len() as u64 >= stat.size {
             return Ok(content.freeze());
@@ -190,7 +190,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bridge::testing::MemoryBuild;
-    use bridge::{RefHandle, Results, SolveRequest};
+    use bridge::{Results, SolveRequest, SolvedRef};
     use sbom::Reader;
 
     use super::*;
@@ -222,7 +222,7 @@ mod tests {
         Attestation {
             kind,
             metadata: BTreeMap::from([("inline-only".to_owned(), Bytes::from_static(b"true"))]),
-            reference: RefHandle::default(),
+            tree: SolvedRef::default(),
             path: path.to_owned(),
             predicate_type: predicate_type.to_owned(),
             subjects: Vec::new(),
@@ -244,7 +244,7 @@ mod tests {
         let Results::Single(scanned) = build.solve(scan).await?.results else {
             panic!("one tree is left");
         };
-        attestation.reference = scanned.handle;
+        attestation.tree = scanned;
         let attestations = BTreeMap::from([("linux/amd64".to_owned(), vec![attestation])]);
         let result = FrontendResult { attestations, ..FrontendResult::default() };
         let said = read(&build, &result, Some(&request())).await?;

@@ -265,22 +265,11 @@ impl JobBridge {
             BuildError::new(Kind::InvalidRequest, format!("unsupported frontend: {name}"))
         })?;
         let mut result = frontend.run(Arc::new(Shared(self.clone())), request).await?;
-        self.complete(&mut result);
-        Ok(result)
-    }
-
-    /// Adds the graphs of what a frontend gave back by its name alone.
-    fn complete(&self, result: &mut FrontendResult) {
-        let complete = |solved: &mut SolvedRef| {
-            if solved.definition.is_none() {
-                solved.definition = self.definition(&solved.handle);
-            }
-        };
-        match &mut result.results {
-            Results::None => {}
-            Results::Single(one) => complete(one),
-            Results::ByPlatform(several) => several.values_mut().for_each(complete),
+        // A frontend gives back what it made by the name alone.
+        for tree in result.trees_mut().filter(|tree| tree.definition.is_none()) {
+            tree.definition = self.definition(&tree.handle);
         }
+        Ok(result)
     }
 
     async fn solve_request(

@@ -58,7 +58,7 @@ impl Facts<'_> {
     /// Returns the graphs of what is said of the result, by platform.
     fn attested(&self) -> BTreeMap<&str, Vec<Definition>> {
         let graphs = |list: &[Attestation]| {
-            list.iter().filter_map(|one| self.bridge.definition(&one.reference)).collect()
+            list.iter().filter_map(|one| self.bridge.definition(&one.tree.handle)).collect()
         };
         let attested = self.frontend.attestations.iter();
         attested.map(|(platform, list)| (platform.as_str(), graphs(list))).collect()

@@ -123,7 +123,7 @@ impl Scanner {
                 ("reason".to_owned(), said("sbom")),
                 ("sbom-core".to_owned(), said(CORE)),
             ]),
-            reference: solved.handle,
+            tree: solved,
             path: String::new(),
             predicate_type: PREDICATE_TYPE.to_owned(),
             subjects: Vec::new(),

@@ -130,15 +130,6 @@ fn answer<T>(response: Result<tonic::Response<T>, tonic::Status>) -> Result<T, B
     }
 }
 
-/// Returns the file systems of a result.
-fn references(result: &FrontendResult) -> Vec<&RefHandle> {
-    match &result.results {
-        Results::None => Vec::new(),
-        Results::Single(one) => vec![&one.handle],
-        Results::ByPlatform(several) => several.values().map(|one| &one.handle).collect(),
-    }
-}
-
 #[async_trait]
 impl Bridge for BridgeClient {
     async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BuildError> {
@@ -162,8 +153,8 @@ impl Bridge for BridgeClient {
             }
         };
         if look {
-            for handle in references(&result) {
-                self.evaluate(handle).await?;
+            for tree in result.trees() {
+                self.evaluate(&tree.handle).await?;
             }
         }
         Ok(result)

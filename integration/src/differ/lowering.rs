@@ -146,7 +146,7 @@ fn describe_result(result: &gateway::Result, outcome: &mut Outcome) -> anyhow::R
     }
     for (platform, said) in &result.attestations {
         for attestation in &said.attestation {
-            describe_attestation(attestation, &format!("attestation {platform}"), outcome);
+            describe_attestation(attestation, &format!("attestation {platform}"), outcome)?;
         }
     }
     use gateway::result::Result::{Ref, Refs};
@@ -162,8 +162,11 @@ fn describe_result(result: &gateway::Result, outcome: &mut Outcome) -> anyhow::R
     }
 }
 
-/// Describes what is said of a result, but for the graph of the tree that it is in: ours names the tree alone.
-fn describe_attestation(attestation: &gateway::Attestation, place: &str, outcome: &mut Outcome) {
+fn describe_attestation(
+    attestation: &gateway::Attestation,
+    place: &str,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
     for (key, value) in &attestation.metadata {
         outcome.add(place, &format!("{key}={}", String::from_utf8_lossy(value)));
     }
@@ -171,6 +174,7 @@ fn describe_attestation(attestation: &gateway::Attestation, place: &str, outcome
         attestation;
     let said = format!("{kind} {path:?} {in_toto_predicate_type} {in_toto_subjects:?}");
     outcome.add(place, &said);
+    describe_reference(&attestation.r#ref.clone().unwrap_or_default(), place, outcome)
 }
 
 fn describe_reference(
