@@ -1,4 +1,4 @@
-//! Containers that a client asks for while it drives its own build, spoken without somebody else's client:
+//! What a client asks for while it drives its own build, containers above all, spoken without somebody else's client:
 //! what a message may not say where it stands fails the test.
 
 use std::collections::BTreeMap;
@@ -74,6 +74,36 @@ async fn solve(bridge: &mut Bridge, definition: pb::Definition) -> anyhow::Resul
         Some(Outcome::Ref(reference)) => Ok(reference.id),
         other => anyhow::bail!("no single reference: {other:?}"),
     }
+}
+
+/// Returns a request for the result of a Dockerfile.
+fn dockerfile(world: &World, text: &str) -> gateway::SolveRequest {
+    let mut graph = Graph::default();
+    let file = graph.file(None, "/Dockerfile", world.fill(text).as_bytes());
+    let tree = graph.finish(&file);
+    let inputs = ["dockerfile", "context"].map(|name| (name.to_owned(), tree.clone()));
+    gateway::SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_inputs: inputs.into_iter().collect(),
+        allow_result_return: true,
+        allow_result_array_ref: true,
+        ..gateway::SolveRequest::default()
+    }
+}
+
+#[test]
+fn what_a_frontend_makes_is_built_at_once_where_that_is_asked_for() -> anyhow::Result<()> {
+    let world = World::start()?;
+    drive(&world, "evaluated", |_, mut bridge| {
+        let request = dockerfile(&world, "FROM {busybox}\nRUN exit 7\n");
+        async move {
+            bridge.solve(request.clone()).await?;
+            let request = gateway::SolveRequest { evaluate: true, ..request };
+            let error = bridge.solve(request).await.expect_err("a step fails");
+            assert!(error.message().contains("exit code: 7"), "{error}");
+            Ok(())
+        }
+    })
 }
 
 async fn image(bridge: &mut Bridge, world: &World) -> anyhow::Result<String> {

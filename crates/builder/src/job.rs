@@ -276,6 +276,19 @@ impl JobBridge {
         self: &Arc<Self>,
         request: SolveRequest,
     ) -> Result<FrontendResult, BuildError> {
+        let evaluate = request.evaluate;
+        let result = self.refer_request(request).await?;
+        if evaluate {
+            try_join_all(result.trees().map(|tree| self.result(&tree.handle))).await?;
+        }
+        Ok(result)
+    }
+
+    /// Returns what is asked for; of a graph nothing is built yet.
+    async fn refer_request(
+        self: &Arc<Self>,
+        request: SolveRequest,
+    ) -> Result<FrontendResult, BuildError> {
         match (request.definition, request.frontend.is_empty()) {
             (Some(_), false) => {
                 let text = "cannot solve with both Definition and Frontend specified";
@@ -288,9 +301,6 @@ impl JobBridge {
             }
             (Some(definition), true) => {
                 let solved = self.refer(&definition)?;
-                if request.evaluate {
-                    self.result(&solved.handle).await?;
-                }
                 Ok(FrontendResult { results: Results::Single(solved), ..FrontendResult::default() })
             }
         }
