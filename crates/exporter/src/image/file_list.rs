@@ -1,15 +1,16 @@
 //! A list of what is in an image (an SBOM, a document of SPDX), and what is added to it when the image is
 //! known: in which layer each file is, and who has said so.
 //!
-//! What is no such document, or none of a version that has these fields, stays as it is.
+//! What is added is said in the words of one version, which the document is brought up to. What is no such
+//! document, or none of a version that has these fields, stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use digests::Digest;
 use serde_json::{Map, Value, json};
 
-/// The versions of documents whose files and creators are known.
-const VERSIONS: [&str; 3] = ["SPDX-2.1", "SPDX-2.2", "SPDX-2.3"];
+use super::file_list_version::update;
+
 const CREATOR: &str = concat!("Tool: larder-", env!("CARGO_PKG_VERSION"));
 
 /// A list that was read.
@@ -19,8 +20,7 @@ pub(super) struct FileList(Map<String, Value>);
 impl FileList {
     /// Reads a list; none if it is not one.
     pub(super) fn read(document: &[u8]) -> Option<Self> {
-        let document: Map<String, Value> = serde_json::from_slice(document).ok()?;
-        let version = document.get("spdxVersion")?.as_str()?;
+        let document = update(serde_json::from_slice(document).ok()?)?;
         let packages = objects(document.get("packages"))?;
         let are_lists = packages.iter().all(|package| objects(package.get("files")).is_some());
         let has_files = objects(document.get("files")).is_some();
@@ -29,7 +29,7 @@ impl FileList {
             let creators = creation.get("creators").filter(|creators| !creators.is_null());
             creation.is_object() && creators.is_none_or(Value::is_array)
         });
-        let is_known = VERSIONS.contains(&version) && are_lists && has_files && has_creators;
+        let is_known = are_lists && has_files && has_creators;
         is_known.then_some(Self(document))
     }
 
@@ -133,6 +133,8 @@ mod tests {
         let found = found.map(|(path, layer)| (path.to_owned(), layer));
         let said: Value = serde_json::from_slice(&list.with_layers(&found.into())).unwrap();
         let mut expected = document;
+        expected["packages"][0]["filesAnalyzed"] = json!(true);
+        expected["packages"][1]["filesAnalyzed"] = json!(true);
         expected["files"][0]["comment"] = json!(format!("layerID: {one}"));
         expected["packages"][1]["files"][0]["comment"] = json!(format!("layerID: {other}"));
         expected["creationInfo"]["creators"] = json!(["Tool: scan", CREATOR]);
@@ -150,6 +152,7 @@ mod tests {
             let said = read(&document).unwrap().with_layers(&BTreeMap::new());
             let said: Value = serde_json::from_slice(&said).unwrap();
             assert_eq!(said["creationInfo"], json!({ "creators": [CREATOR] }), "{document}");
+            assert_eq!(said["spdxVersion"], "SPDX-2.3");
         }
     }
 

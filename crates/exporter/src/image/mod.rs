@@ -9,6 +9,7 @@ mod attestation;
 mod config;
 mod file_layers;
 mod file_list;
+mod file_list_version;
 mod push;
 mod settings;
 mod statement;
