@@ -21,6 +21,7 @@ mod registry;
 mod scripted;
 mod settings;
 mod skopeo;
+mod ssh;
 mod wire;
 mod world;
 
@@ -44,6 +45,7 @@ pub use registry::Registry;
 pub use scripted::{Answer, Asked, Scripted};
 pub use settings::Settings;
 pub use skopeo::{Archive, Entry, Image, statements};
+pub use ssh::{SshAgent, SshServer};
 pub use wire::{Bridge, Graph, MESSAGE_LIMIT, Wire};
 pub use world::World;
 

@@ -7,7 +7,10 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use integration::{Answer, Asked, Image, Launch, Program, Project, Scripted, World, statements};
+use integration::{
+    Answer, Asked, Image, Launch, Program, Project, Scripted, SshAgent, SshServer, World,
+    statements,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -49,6 +52,20 @@ fn gzip(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(gzip.finish()?)
 }
 
+/// Makes a repository without a work tree at `to`, with these files in its only commit; returns that.
+fn make_repository(to: &Path, files: &[(&str, &str)]) -> anyhow::Result<String> {
+    let work = TempDir::new()?;
+    for (name, text) in files {
+        fs::write(work.path().join(name), text)?;
+    }
+    git(work.path(), &["init", "--quiet", "--initial-branch=main"])?;
+    git(work.path(), &["add", "."])?;
+    git(work.path(), &["commit", "--quiet", "-m", "x"])?;
+    git(work.path(), &["tag", "v1"])?;
+    git(work.path(), &["clone", "--quiet", "--bare", ".", &to.display().to_string()])?;
+    Ok(git(to, &["rev-parse", "HEAD"])?.trim().to_owned())
+}
+
 /// A repository, served as the plain files that it consists of.
 struct Repository {
     server: Scripted,
@@ -57,27 +74,10 @@ struct Repository {
 
 impl Repository {
     fn new(files: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let (work, bare) = (TempDir::new()?, TempDir::new()?);
-        for (name, text) in files {
-            fs::write(work.path().join(name), text)?;
-        }
-        git(work.path(), &["init", "--quiet", "--initial-branch=main"])?;
-        git(work.path(), &["add", "."])?;
-        git(work.path(), &["commit", "--quiet", "-m", "x"])?;
-        git(work.path(), &["tag", "v1"])?;
+        let bare = TempDir::new()?;
         let to = bare.path().join("repo.git");
-        git(
-            bare.path(),
-            &[
-                "clone",
-                "--quiet",
-                "--bare",
-                &work.path().display().to_string(),
-                &to.display().to_string(),
-            ],
-        )?;
+        let commit = make_repository(&to, files)?;
         git(&to, &["update-server-info"])?;
-        let commit = git(&to, &["rev-parse", "HEAD"])?.trim().to_owned();
         let mut served = BTreeMap::new();
         read_below(bare.path(), "", &mut served)?;
         Ok(Self { server: serve(served)?, commit })
@@ -150,6 +150,33 @@ fn repositories_are_added_by_branch_tag_and_commit() -> anyhow::Result<()> {
     assert_eq!(step.lines, ["one", "one", "one", commit.as_str(), "a"]);
     let missing = world.project(&format!("FROM scratch\nADD {url}#nowhere /\n"))?;
     world.build(&missing).fail()?.assert_shows("does not contain ref nowhere");
+    Ok(())
+}
+
+#[test]
+fn a_private_repository_is_reached_with_the_key_of_the_client() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let (agent, stranger) = (SshAgent::start("known")?, SshAgent::start("unknown")?);
+    let server = SshServer::start(&agent.public_key())?;
+    let folder = TempDir::new()?;
+    let bare = folder.path().join("repo.git");
+    let dockerfile = world.fill("FROM {busybox}\nCOPY a /a\nRUN cat /a\n");
+    let commit = make_repository(&bare, &[("a", "private\n"), ("Dockerfile", &dockerfile)])?;
+    let url = server.url(&bare);
+    let with = |agent: &SshAgent| format!("--ssh=default={}", agent.socket().display());
+    let project = world.project(&format!(
+        "FROM {{busybox}}\nADD {url}#v1 /tag\nADD {url}#{commit} /commit\nRUN cat /tag/a /commit/a\n"
+    ))?;
+    let added = world.build(&project).arg(with(&agent)).succeed()?;
+    assert_eq!(added.step("RUN cat /tag/a")?.lines, ["private", "private"]);
+    let empty = Project::empty()?;
+    let built = world.build(&empty).context(format!("{url}#main")).arg(with(&agent)).succeed()?;
+    assert_eq!(built.step("RUN cat /a")?.lines, ["private"]);
+    // Who may not have it gets nothing of what is here.
+    let other = world.project(&format!("FROM scratch\nADD {url}#main /other\n"))?;
+    let refused = world.build(&other).arg(with(&stranger)).fail()?;
+    refused.assert_shows("Permission denied (publickey)");
+    world.build(&other).fail()?.assert_shows("unset ssh forward key default");
     Ok(())
 }
 

@@ -1,10 +1,8 @@
 //! What a step sees of its container, and what each mount gives it.
 
 use std::fs;
-use std::time::Duration;
 
-use integration::{Image, Program, World};
-use tempfile::TempDir;
+use integration::{Image, SshAgent, World};
 
 use super::{build, fails, image, project};
 
@@ -134,16 +132,7 @@ fn secrets_reach_a_step_and_nothing_else() -> anyhow::Result<()> {
 #[test]
 fn an_agent_of_the_client_is_forwarded() -> anyhow::Result<()> {
     let world = World::start()?;
-    let keys = TempDir::new()?;
-    let socket = keys.path().join("agent");
-    let agent = Program::new("ssh-agent").args(["-D", "-a"]).arg(&socket).spawn()?;
-    agent.stdout.wait_for(Duration::from_secs(30), |line| line.contains("SSH_AUTH_SOCK"));
-    let key = keys.path().join("key");
-    Program::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", "of-the-test", "-f"])
-        .arg(&key)
-        .succeed()?;
-    Program::new("ssh-add").env("SSH_AUTH_SOCK", &socket).arg(&key).succeed()?;
+    let agent = SshAgent::start("of-the-test")?;
     // The agent's protocol by hand: a request for the identities, and the comment of the only one.
     let project = world.project(
         "FROM {debian}\nRUN --mount=type=ssh perl -MIO::Socket::UNIX -e \
@@ -156,7 +145,7 @@ fn an_agent_of_the_client_is_forwarded() -> anyhow::Result<()> {
     let build = world
         .build(&project)
         .arg("--ssh")
-        .arg(format!("default={}", socket.display()))
+        .arg(format!("default={}", agent.socket().display()))
         .succeed()?;
     assert_eq!(build.step("perl")?.lines, ["the key is there"]);
     assert_eq!(build.step("target=/agent")?.lines, ["660 5 6"]);
