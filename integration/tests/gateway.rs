@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use integration::{Bridge, Graph, Wire, World};
+use integration::{Bridge, Graph, Wire, World, push_frontend};
 use prost::Message as _;
 use proto::control::{CacheOptions, SolveRequest};
 use proto::gateway::exec_message::Input;
@@ -70,6 +70,11 @@ async fn solve(bridge: &mut Bridge, definition: pb::Definition) -> anyhow::Resul
         allow_result_array_ref: true,
         ..gateway::SolveRequest::default()
     };
+    solved(bridge, request).await
+}
+
+/// Returns the name of what is made of a request.
+async fn solved(bridge: &mut Bridge, request: gateway::SolveRequest) -> anyhow::Result<String> {
     match bridge.solve(request).await?.into_inner().result.and_then(|result| result.result) {
         Some(Outcome::Ref(reference)) => Ok(reference.id),
         other => anyhow::bail!("no single reference: {other:?}"),
@@ -101,6 +106,33 @@ fn what_a_frontend_makes_is_built_at_once_where_that_is_asked_for() -> anyhow::R
             let request = gateway::SolveRequest { evaluate: true, ..request };
             let error = bridge.solve(request).await.expect_err("a step fails");
             assert!(error.message().contains("exit code: 7"), "{error}");
+            Ok(())
+        }
+    })
+}
+
+#[test]
+fn what_a_build_is_given_reaches_the_frontend_that_is_an_image() -> anyhow::Result<()> {
+    let world = World::start()?;
+    let image = push_frontend(&world.settings, &world.client, &world.registry)?;
+    drive(&world, "given", |_, mut bridge| {
+        let text = "FROM scratch\nCOPY --from=more /file /copied\n";
+        let mut graph = Graph::default();
+        let file = graph.file(None, "/file", b"given\n");
+        let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let options = [("source", &*image), ("cmdline", &image), ("context:more", "input:more")];
+        let mut request = dockerfile(&world, text);
+        request.frontend = "gateway.v0".to_owned();
+        request.frontend_opt = options.map(own).into();
+        request.frontend_inputs.insert("more".to_owned(), graph.finish(&file));
+        async move {
+            let made = solved(&mut bridge, request).await?;
+            let file = ReadFileRequest {
+                r#ref: made,
+                file_path: "/copied".to_owned(),
+                ..ReadFileRequest::default()
+            };
+            assert_eq!(bridge.read_file(file).await?.into_inner().data, "given\n");
             Ok(())
         }
     })

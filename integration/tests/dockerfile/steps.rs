@@ -1,6 +1,7 @@
 //! What a step sees of its container, and what each mount gives it.
 
 use std::fs;
+use std::path::Path;
 
 use integration::{Image, SshAgent, World};
 
@@ -200,5 +201,23 @@ fn what_a_step_writes_is_shown_and_its_failure_told() -> anyhow::Result<()> {
     build.assert_shows("Dockerfile:2");
     build.assert_shows(">>> RUN echo to stdout");
     build.assert_shows(">>>     exit 42");
+    Ok(())
+}
+
+#[test]
+fn a_step_for_a_machine_that_is_not_there_says_what_to_install() -> anyhow::Result<()> {
+    let world = World::start()?;
+    if Path::new("/proc/sys/fs/binfmt_misc/qemu-s390x").exists() {
+        eprintln!("skipped: this machine runs programs for s390x");
+        return Ok(());
+    }
+    let project = world.project("FROM {busybox}\nRUN true\n")?;
+    let build = world.build(&project).arg("--platform=linux/s390x").fail()?;
+    build.assert_shows("programs for `linux/s390x` cannot run on this machine");
+    build.assert_shows("install an emulator (package qemu-user-static with binfmt support)");
+    build.assert_shows(">>> RUN true");
+    // What is only copied needs no machine.
+    let copied = "FROM --platform=linux/s390x {busybox}\nCOPY Dockerfile /\nWORKDIR /work\n";
+    world.build(&world.project(copied)?).succeed()?;
     Ok(())
 }
