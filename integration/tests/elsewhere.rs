@@ -29,9 +29,12 @@ fn is_left(difference: &Difference) -> bool {
 }
 
 /// Returns whether a case is nothing to compare: of another file than `Dockerfile` the frontend is not ours here,
-/// and provenance says by whom an image was built.
+/// provenance says by whom an image was built, and a wrong name of who makes lists is refused before a frontend
+/// is asked.
 fn is_other(case: &Case) -> bool {
-    let other = |option: &String| ["--file", "--provenance"].iter().any(|o| option.starts_with(o));
+    let other = |option: &String| {
+        ["--file", "--provenance", "--attest"].iter().any(|o| option.starts_with(o))
+    };
     case.options.iter().any(other)
 }
 
