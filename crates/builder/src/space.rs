@@ -125,6 +125,7 @@ impl Space {
         all: bool,
     ) -> Result<Vec<Option<u64>>, BuildError> {
         let mut freed = vec![None; records.len()];
+        let _removals = self.collector.hold_removals();
         let is_volume = |index: &usize| records[*index].kind == RecordKind::CacheMount;
         let (volumes, layers): (Vec<usize>, Vec<usize>) =
             chosen.iter().copied().partition(is_volume);

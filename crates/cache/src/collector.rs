@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use digests::Digest;
-use snapshot::LayerKey;
+use snapshot::{HeldRemovals, LayerKey};
 
 use crate::removal::Going;
 use crate::{CacheError, CacheIndex, LocalTrees, Refs, UsageRecord};
@@ -61,6 +61,12 @@ impl Collector {
             freed[place] = bytes;
         }
         gone.failure.map_or(Ok(freed), Err)
+    }
+
+    /// Lets records that are removed from now on take their space until the guard is dropped: all of them
+    /// are sooner gone from the lists.
+    pub fn hold_removals(&self) -> HeldRemovals {
+        self.refs.snapshotter().hold_removals()
     }
 
     /// Waits until what was removed so far takes no space any more.

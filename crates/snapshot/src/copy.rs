@@ -10,7 +10,7 @@ use mount::{HostPath, Mount, RootDir};
 
 use crate::diff::diff_trees;
 use crate::flatten::put_layer;
-use crate::removal::{Removals, remove_tree};
+use crate::removal::{HeldRemovals, Removals, remove_tree};
 use crate::snapshotter::{ActiveSink, Held};
 use crate::store::{Store, Unfinished};
 use crate::walk::TreeError;
@@ -174,6 +174,10 @@ impl Snapshotter for CopySnapshotter {
 
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError> {
         Ok(self.store.keys())
+    }
+
+    fn hold_removals(&self) -> HeldRemovals {
+        self.store.removals.hold()
     }
 
     async fn reclaim(&self) {

@@ -37,6 +37,7 @@ pub use flatten::put_layer;
 pub use key::{KeyError, LayerKey};
 pub use overlay::OverlaySnapshotter;
 pub use probe::{Driver, probe};
+pub use removal::HeldRemovals;
 pub use snapshotter::{
     ActiveLayer, ActiveSink, Held, LayerFiles, LayerIngest, SnapshotError, Snapshotter, Usage, View,
 };

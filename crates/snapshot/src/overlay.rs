@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use mount::detached::OVERLAY_MAX_LOWER;
 use mount::{HostPath, Mount, MountSource, OverlayUpper, Syncing};
 
+use crate::removal::HeldRemovals;
 use crate::snapshotter::ActiveSink;
 use crate::store::{Store, Unfinished};
 use crate::untouched::remove_untouched;
@@ -144,6 +145,10 @@ impl Snapshotter for OverlaySnapshotter {
 
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError> {
         Ok(self.store.keys())
+    }
+
+    fn hold_removals(&self) -> HeldRemovals {
+        self.store.removals.hold()
     }
 
     async fn reclaim(&self) {

@@ -9,6 +9,7 @@ use mount::{HostPath, Mount, MountError};
 use serde::{Deserialize, Serialize};
 
 use crate::LayerKey;
+use crate::removal::HeldRemovals;
 
 /// Keeps layers, and shows stacks of them as trees. Stacks are slices of keys, lowest first.
 ///
@@ -90,6 +91,10 @@ pub trait Snapshotter: Send + Sync + Debug {
 
     /// Returns all layers that are committed or kept, in the order of their keys.
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError>;
+
+    /// Lets layers that are removed from now on take their space until the guard is dropped. Many layers
+    /// are sooner out of the way if the disk is not busy with the files of the first.
+    fn hold_removals(&self) -> HeldRemovals;
 
     /// Waits until what was removed so far takes no space any more.
     async fn reclaim(&self);

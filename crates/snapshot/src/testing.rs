@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use mount::HostPath;
 
+use crate::removal::HeldRemovals;
 use crate::snapshotter::{ActiveSink, Held};
 use crate::{
     ActiveLayer, CopySnapshotter, LayerFiles, LayerIngest, LayerKey, SnapshotError, Snapshotter,
@@ -164,6 +165,10 @@ impl Snapshotter for TestSnapshotter {
 
     async fn layers(&self) -> Result<Vec<LayerKey>, SnapshotError> {
         self.inner.layers().await
+    }
+
+    fn hold_removals(&self) -> HeldRemovals {
+        self.inner.hold_removals()
     }
 
     async fn reclaim(&self) {
