@@ -85,7 +85,7 @@ impl Link {
     }
 
     /// Ends the connection and waits, for a moment, until the other end is closed. Blocks.
-    pub(crate) fn part(self) {
+    pub(crate) fn part(&self) {
         self.hang_up();
         let deadline = Timespec { tv_sec: 2, tv_nsec: 0 };
         let mut polled = [PollFd::new(&self.0, PollFlags::RDHUP)];

@@ -16,6 +16,7 @@ mod nursery;
 mod plan;
 mod running;
 mod seccomp;
+mod shelf;
 mod skeleton;
 mod spare;
 mod streams;
@@ -39,7 +40,8 @@ use self::link::Link;
 use self::message::{Job, Shape};
 use self::nursery::Nursery;
 use self::running::Order;
-use self::spare::{Mounts, Prepared, Spare};
+use self::shelf::Shelf;
+use self::spare::{Mounts, Prepared};
 use crate::{
     ContainerId, Executor, ExecutorConfig, ExecutorError, ProcessIo, ProcessSpec, Running,
 };
@@ -58,7 +60,10 @@ struct Workplace {
     /// How many containers were begun, which gives their cgroups their names.
     begun: AtomicU64,
     nursery: Mutex<Arc<Nursery>>,
-    spare: Arc<Spare>,
+    /// A container that nobody has asked for yet.
+    spare: Arc<Shelf<Prepared>>,
+    /// A keeper that has kept a process and can keep the next one.
+    idle: Arc<Shelf<Arc<Link>>>,
 }
 
 impl LinuxExecutor {
@@ -76,8 +81,8 @@ impl LinuxExecutor {
             source: io::Error::other(source),
         })??;
         let nursery = Mutex::new(Arc::new(Nursery::start(&config.helper)?));
-        let (begun, spare) = (AtomicU64::new(0), Arc::new(Spare::default()));
-        Ok(Self(Arc::new(Workplace { config, trees, family, begun, nursery, spare })))
+        let (begun, spare, idle) = (AtomicU64::new(0), Arc::default(), Arc::default());
+        Ok(Self(Arc::new(Workplace { config, trees, family, begun, nursery, spare, idle })))
     }
 }
 
@@ -98,40 +103,50 @@ impl Workplace {
         })
     }
 
-    /// Has a container of `shape` begun.
-    async fn begin(&self, shape: Shape) -> Result<Prepared, ExecutorError> {
+    /// Has a container of `shape` begun, by a keeper that is idle or by a new one.
+    async fn begin(
+        &self,
+        shape: Shape,
+        idle: Option<Arc<Link>>,
+    ) -> Result<Prepared, ExecutorError> {
         let name = format!("step-{}", self.begun.fetch_add(1, Ordering::Relaxed));
         let mounts = Mounts::watch();
-        let link = self.keeper().await?;
         let group = (self.family.as_str(), name.as_str());
         let preparation = plan::preparation(shape.clone(), &self.config, &self.trees, group);
         let job = Job::Start(Box::new(preparation));
+        if let Some(link) = idle
+            && link.send(&job, &[], &[]).await.is_ok()
+        {
+            return Ok(Prepared::new(link, shape, mounts));
+        }
+        let link = Arc::new(self.keeper().await?);
         let sent = link.send(&job, &[], &[]).await;
         sent.map_err(|source| ExecutorError::Contact { id: name, doing: "describing it", source })?;
         Ok(Prepared::new(link, shape, mounts))
     }
 
     /// Returns a container of `shape` that is ready for its plan: the one that is kept, if it is of use.
-    async fn container(&self, id: &ContainerId, shape: Shape) -> Result<Link, ExecutorError> {
-        if let Some(spare) = self.spare.take(&shape)
+    async fn container(&self, id: &ContainerId, shape: Shape) -> Result<Arc<Link>, ExecutorError> {
+        if let Some(spare) = self.spare.take().filter(|spare| spare.serves(&shape))
             && running::ready(id, &spare.link).await.is_ok()
         {
             return Ok(spare.link);
         }
-        let fresh = self.begin(shape).await?;
+        // By a new keeper: one that is idle may have died.
+        let fresh = self.begin(shape, None).await?;
         running::ready(id, &fresh.link).await?;
         Ok(fresh.link)
     }
 
     /// Has a container made for who comes next, while there is other work.
     fn think_ahead(self: &Arc<Self>, shape: Shape) {
-        if !self.spare.wants(&shape) {
+        if !self.spare.lacks(|spare| spare.serves(&shape)) {
             return;
         }
         let this = self.clone();
         let work = async move {
             // Without one the next process is started all the same, and says what is wrong.
-            if let Ok(prepared) = this.begin(shape).await {
+            if let Ok(prepared) = this.begin(shape, this.idle.take()).await {
                 this.spare.keep(prepared);
             }
         };
@@ -155,6 +170,7 @@ fn prepare(directory: &mount::HostPath) -> Result<(CgroupTrees, String), Executo
 
 impl Drop for LinuxExecutor {
     fn drop(&mut self) {
+        drop(self.0.idle.close());
         if let Some(spare) = self.0.spare.close() {
             spare.link.part();
         }
@@ -175,7 +191,7 @@ impl Executor for LinuxExecutor {
         let held = spec.held.clone();
         let (shape, plan, bytes) = plan::container(spec, &self.0.config)?;
         let link = self.0.container(&id, shape.clone()).await?;
-        let farewell = Farewell::new(Arc::new(link), held);
+        let farewell = Farewell::new(link, held, Some(self.0.idle.clone()));
         let order = Order { message: &plan, bytes: &bytes, tty: plan.process.tty };
         let running = running::start(id, farewell, order, io).await?;
         self.0.think_ahead(shape);

@@ -106,7 +106,7 @@ pub(crate) async fn start<T: Serialize + Sync>(
     let Frame { message, descriptors, .. } = report.ok_or_else(ended)?;
     match message {
         Report::Failed(error) => {
-            farewell.release().now();
+            farewell.release().failed();
             return Err(error.into());
         }
         Report::Exited(_) | Report::Prepared => return Err(ended()),
@@ -193,7 +193,7 @@ async fn supervise(
             return;
         }
     };
-    release.now();
+    release.done();
     phase.send_replace(Phase::Ended(status));
     if !delivered {
         delivery.await;
@@ -249,7 +249,7 @@ impl Running for LinuxRunning {
         }
         drop(theirs);
         let job = Job::Exec(Box::new(plan));
-        let farewell = Farewell::new(Arc::new(link), Held::default());
+        let farewell = Farewell::new(Arc::new(link), Held::default(), None);
         let order = Order { message: &job, bytes: &[], tty };
         match start(self.id.clone(), farewell, order, io).await {
             // The keeper ended before it read the request.

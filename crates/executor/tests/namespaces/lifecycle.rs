@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use executor::{
-    Executor as _, ExecutorConfig, ExitStatus, GuestMount, LinuxExecutor, Network, ProcessIo,
+    ExecSpec, Executor as _, ExecutorConfig, ExitStatus, GuestMount, LinuxExecutor, Network,
+    ProcessIo, Security, UserSpec,
 };
 use mount::{GuestPath, Mount, MountSource};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -24,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases![
     what_is_held_outlives_the_last_process,
     nothing_stays_mounted,
     the_next_container_is_made_ahead,
+    a_keeper_keeps_one_process_after_the_other,
     what_is_mounted_meanwhile_is_seen,
     a_dead_helper_is_replaced,
     the_helper_cannot_be_changed_through_its_link,
@@ -41,20 +43,28 @@ fn tree(mark: u32) -> String {
 
 /// The processes of the host whose command line has `mark`, each with a hold on it.
 fn marked(mark: u32) -> anyhow::Result<Vec<std::os::fd::OwnedFd>> {
+    let pids = pids_marked(mark)?;
+    Ok(pids.into_iter().filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect())
+}
+
+fn pids_marked(mark: u32) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if command.contains(&format!("sleep\0{mark}"))
-            && let Some(pid) = Pid::from_raw(pid)
-            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
-        {
-            found.push(process);
+        if command.contains(&format!("sleep\0{mark}")) {
+            found.extend(Pid::from_raw(pid));
         }
     }
     Ok(found)
+}
+
+/// Returns the parent of a process, as the host sees it; none if it is gone.
+fn parent_of(pid: Pid) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(1).map(str::to_owned)
 }
 
 /// Waits until all of them have ended.
@@ -187,6 +197,42 @@ async fn the_next_container_is_made_ahead() -> Outcome {
     anyhow::bail!("it was never used")
 }
 
+async fn a_keeper_keeps_one_process_after_the_other() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let mut keepers = Vec::new();
+    for round in 0..20 {
+        let script = "echo ready; exec sleep 918278";
+        let (io, mut stdout, _stderr) = collecting();
+        let running = fixture.executor.start(fixture.shell(script), io).await?;
+        ensure!(stdout.recv().await.is_some());
+        let pid = loop {
+            if let Some(pid) = pids_marked(918_278)?.pop() {
+                break pid;
+            }
+        };
+        let keeper = parent_of(pid).context("it is gone")?;
+        ensure!(running.stop().await? == ExitStatus::Signal(9));
+        if round == 0 {
+            // Who comes too late is told so, and what comes of the keeper is nobody's harm.
+            let late = ExecSpec {
+                args: vec!["true".to_owned()],
+                env: Vec::new(),
+                cwd: GuestPath::root(),
+                user: UserSpec::default(),
+                security: Security::Sandbox,
+                tty: false,
+            };
+            ensure!(running.exec(late, ProcessIo::null()).await.is_err());
+        }
+        drop(running);
+        if keepers.contains(&keeper) {
+            return Ok(());
+        }
+        keepers.push(keeper);
+    }
+    anyhow::bail!("always another one: {keepers:?}")
+}
+
 /// Waits until a container is made ahead and returns the name of its group.
 async fn ahead(fixture: &Fixture) -> anyhow::Result<String> {
     loop {
@@ -300,10 +346,9 @@ fn helpers() -> anyhow::Result<Vec<Pid>> {
             continue;
         };
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
         if stat.contains("(larder-step)")
-            && parent == Some(me.to_string().as_str())
             && let Some(pid) = Pid::from_raw(pid)
+            && parent_of(pid).is_some_and(|parent| parent == me.to_string())
         {
             found.push(pid);
         }

@@ -26,19 +26,28 @@ pub(super) struct Container {
     cgroup: Option<CgroupPlan>,
 }
 
-/// Serves one connection, until its process and the connection have ended.
+/// Serves one connection, until its process and the connection have ended; a container's keeper begins
+/// anew as often as that is asked for.
 pub(super) fn keep(inheritance: &Inheritance, connection: OwnedFd, container: Option<&Container>) {
-    if let Err(error) = serve(inheritance, Channel::new(connection), container) {
-        eprintln!("larder-step: {error}");
+    let connection = Channel::new(connection);
+    match serve(inheritance, connection, container) {
+        Ok(mut idle) => {
+            // What comes that is no job was for the process that has ended.
+            while let Some(connection) = idle {
+                idle = serve(inheritance, connection, container).unwrap_or_default();
+            }
+        }
+        Err(error) => eprintln!("larder-step: {error}"),
     }
 }
 
+/// Does one job. Returns the connection if the next one can come on it.
 fn serve(
     inheritance: &Inheritance,
     connection: Channel,
     container: Option<&Container>,
-) -> io::Result<()> {
-    let Some(frame) = connection.receive::<Job>()? else { return Ok(()) };
+) -> io::Result<Option<Channel>> {
+    let Some(frame) = connection.receive::<Job>()? else { return Ok(None) };
     let Frame { message, descriptors, .. } = frame;
     match (message, container) {
         (Job::Start(preparation), _) => start(inheritance, connection, *preparation),
@@ -53,7 +62,7 @@ fn start(
     inheritance: &Inheritance,
     connection: Channel,
     preparation: Preparation,
-) -> io::Result<()> {
+) -> io::Result<Option<Channel>> {
     let cgroup = preparation.cgroup.clone().map(Cgroup::create);
     let mut namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -85,13 +94,14 @@ fn start(
         remove_stub_parents: false,
         cgroup,
         cgroup_plan: preparation.cgroup,
+        reusable: true,
     };
     ward.watch(inheritance, ours)
 }
 
-fn fail(connection: &Channel, step: &str, error: &io::Error) -> io::Result<()> {
+fn fail(connection: &Channel, step: &str, error: &io::Error) -> io::Result<Option<Channel>> {
     let error = SetupError::Step { step: step.to_owned(), reason: error.to_string() };
-    connection.send(&Report::Failed(error), &[])
+    connection.send(&Report::Failed(error), &[]).map(|()| None)
 }
 
 fn exec(
@@ -100,7 +110,7 @@ fn exec(
     plan: &ProcessPlan,
     container: &Container,
     streams: Vec<OwnedFd>,
-) -> io::Result<()> {
+) -> io::Result<Option<Channel>> {
     let (ours, signs) = Channel::pair()?;
     match sys::fork(&inheritance.witness) {
         Ok(Side::Child) => {
@@ -119,6 +129,7 @@ fn exec(
         remove_stub_parents: false,
         cgroup: None,
         cgroup_plan: container.cgroup.clone(),
+        reusable: false,
     };
     ward.watch(inheritance, ours)
 }
@@ -167,10 +178,14 @@ struct Ward {
     remove_stub_parents: bool,
     cgroup: Option<Cgroup>,
     cgroup_plan: Option<CgroupPlan>,
+    /// True if nothing is left of the process when it has ended, so that the next one can be kept.
+    reusable: bool,
 }
 
 impl Ward {
-    fn watch(mut self, inheritance: &Inheritance, signs: Channel) -> io::Result<()> {
+    /// Watches over the process from its birth to its end. Returns the connection if the keeper can keep
+    /// another one.
+    fn watch(mut self, inheritance: &Inheritance, signs: Channel) -> io::Result<Option<Channel>> {
         let report = match self.attend_birth(&signs) {
             Ok(terminal) => {
                 drop(signs);
@@ -178,10 +193,15 @@ impl Ward {
                 self = self.accompany(inheritance)?;
                 None
             }
-            Err(error) => Some(Report::Failed(error)),
+            Err(error) => {
+                self.reusable = false;
+                Some(Report::Failed(error))
+            }
         };
         let status = self.wait()?;
-        self.clean_up(&report.unwrap_or(Report::Exited(status)))
+        self.clean_up();
+        self.report(&report.unwrap_or(Report::Exited(status)), &[])?;
+        Ok(self.reusable.then_some(self.connection))
     }
 
     /// Listens to the child until it has become the command; returns its terminal.
@@ -277,8 +297,10 @@ impl Ward {
                 }
                 sys::exit_now(0)
             }
-            // After an error the daemon sees its connection close.
-            Ok(Side::Parent(())) | Err(_) => self,
+            // Of its end nobody takes notice before we end.
+            Ok(Side::Parent(())) => Self { reusable: false, ..self },
+            // The daemon sees its connection close.
+            Err(_) => self,
         }
     }
 
@@ -310,14 +332,13 @@ impl Ward {
         })
     }
 
-    fn clean_up(mut self, report: &Report) -> io::Result<()> {
+    fn clean_up(&mut self) {
         if let Some(root) = self.root.take() {
             stubs::remove(root.as_fd(), &self.stubs, self.remove_stub_parents);
         }
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
-        self.report(report, &[])
     }
 }
 

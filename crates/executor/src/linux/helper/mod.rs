@@ -1,10 +1,11 @@
 //! The helper program: what the daemon's binary is when it is started by an executor.
 //!
 //! It is small, has one thread, and forks. The first process, the *nursery*, only waits for orders to
-//! fork a *keeper*. A keeper serves one connection, and one process: it creates the namespaces, whose
-//! first process (the *child*) prepares itself from inside as far as it can, waits until it is told what
-//! it is for, and becomes the command; then the keeper waits for it, cleans up and reports. Whoever closes the connection orders the kill; so when the
-//! daemon dies, however it dies, every keeper sees it and nothing is left.
+//! fork a *keeper*. A keeper serves one connection, and one process at a time: it creates the namespaces,
+//! whose first process (the *child*) prepares itself from inside as far as it can, waits until it is told
+//! what it is for, and becomes the command; then the keeper waits for it, cleans up and reports, and waits
+//! for the next order. Whoever closes the connection orders the kill; so when the daemon dies, however it
+//! dies, every keeper sees it and nothing is left.
 
 mod attach;
 mod bench;
