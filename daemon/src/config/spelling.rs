@@ -1,5 +1,7 @@
 //! Which known word somebody may have meant.
 
+use strsim::levenshtein as distance;
+
 /// Returns the word of `known` that `word` is a part of, or else the one that takes the fewest changes.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
@@ -7,22 +9,6 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         let known = known.to_ascii_lowercase();
         (!known.contains(&word), distance(&word, &known))
     })
-}
-
-/// Returns how many letters must be put in, taken out or replaced to make one word of the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

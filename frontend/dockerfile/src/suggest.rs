@@ -1,5 +1,7 @@
 //! "Did you mean …?": the nearest of the words that would have been right.
 
+use strsim::levenshtein as distance;
+
 /// How many edits away a word may be and still be meant.
 const FARTHEST: usize = 2;
 
@@ -60,22 +62,6 @@ fn strangers(a: &str, b: &str) -> usize {
         }
     }
     count
-}
-
-/// Counts the insertions, removals and replacements of characters between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! The original suggests the nearest of the words that would have been right, and looks for it in an order that
 //! changes from call to call. Of several that are equally near it suggests any.
 
+use strsim::levenshtein as distance;
+
 /// Begins what is suggested.
 const SUGGESTS: &str = " (did you mean ";
 /// Ends what is suggested.
@@ -47,20 +49,6 @@ impl<'a> Suggestion<'a> {
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let apart = |c: char| !c.is_alphanumeric() && !"_-".contains(c);
     text.split(apart).map(|word| word.trim_matches('-')).filter(|word| !word.is_empty())
-}
-
-/// Returns how many letters have to be put in, left out or changed to make one word of the other.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (above, letter) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
-        for (left, other) in to.chars().enumerate() {
-            let changed = diagonal + usize::from(letter != other);
-            diagonal = row[left + 1];
-            row[left + 1] = changed.min(diagonal + 1).min(row[left] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
